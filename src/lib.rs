@@ -1,1 +1,4 @@
-//! x
+//! Sidegate: a service-mesh sidecar proxy. The binary is thin, this library is the product.
+
+pub mod filters;
+pub mod mesh;

@@ -1,0 +1,183 @@
+//! What the stack knows of a request: facts, the matched route, the decisions so far.
+
+use crate::{Origin, Reason, Slots};
+use smallvec::SmallVec;
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// The shared context of one exchange. Lives on one worker; whatever has to leave the worker is `Send` by itself.
+#[derive(Clone, Debug)]
+pub struct Cx(Rc<Context>);
+
+/// See [`Cx`].
+#[derive(Debug)]
+pub struct Context {
+    /// When the head of the request had arrived.
+    pub started: Instant,
+    /// The connection that it came on.
+    pub connection: Arc<ConnectionFacts>,
+    /// The policy of the port.
+    pub port: Slots,
+    /// What layers found out, read by the record at the end.
+    pub facts: RefCell<Facts>,
+    matched: OnceCell<Matched>,
+}
+
+/// What is known of a connection before its first request.
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
+    /// The listener that took it.
+    pub listener: Arc<str>,
+    /// The peer, as PROXY protocol or the kernel says.
+    pub remote: SocketAddr,
+    /// The peer of the socket itself.
+    pub direct_remote: SocketAddr,
+    /// Our end, the original destination for captured connections.
+    pub local: SocketAddr,
+    /// Where the client wanted to go, when the kernel redirected it.
+    pub original_destination: Option<SocketAddr>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Server name in its ClientHello.
+    pub server_name: Option<Arc<str>>,
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// TLS that we do not terminate.
+    Tls,
+    /// Bytes.
+    Tcp,
+}
+
+/// The route that the request matched, with its destination already chosen.
+#[derive(Clone, Debug)]
+pub struct Matched {
+    /// Settings of the filters after route matching.
+    pub slots: Slots,
+    /// Route name for logs and metrics; empty when it has none.
+    pub route: Arc<str>,
+    /// What the upstream layers need; known to them alone.
+    pub target: Arc<dyn Any + Send + Sync>,
+    /// Where the rule was written.
+    pub origin: Origin,
+}
+
+/// What layers find out on the way.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The target as it came, when a rewrite changed it.
+    pub original_path: Option<Box<str>>,
+    /// Cluster that was chosen.
+    pub cluster: Option<Arc<str>>,
+    /// Endpoint that was called, as text for the log is made from it.
+    pub upstream: Option<SocketAddr>,
+    /// Our end of the upstream connection.
+    pub upstream_local: Option<SocketAddr>,
+    /// The endpoint itself; known to the upstream layers and the metrics alone.
+    pub endpoint: Option<Arc<dyn Any + Send + Sync>>,
+    /// Why the upstream transport failed, in words.
+    pub upstream_failure: Option<Box<str>>,
+    /// When the response head arrived, for the upstream's service time.
+    pub upstream_sent: Option<Instant>,
+    /// See [`Facts::upstream_sent`].
+    pub upstream_answered: Option<Instant>,
+    /// Counts the bytes of the request body, when it has one.
+    pub request_meter: Option<Arc<Meter>>,
+    /// What went wrong; the last one names the flag in the log.
+    pub reasons: SmallVec<[Reason; 2]>,
+    /// Envoy's `response_code_details`, when it is more than the reason's own.
+    pub details: Option<Cow<'static, str>>,
+    /// Decisions that changed the outcome, for log and `explain`.
+    pub records: SmallVec<[Record; 1]>,
+    /// True when the request is gRPC: failures are answered as trailers-only.
+    pub grpc: bool,
+}
+
+/// A decision that changed the outcome.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The layer that decided.
+    pub layer: &'static str,
+    /// The object and rule.
+    pub origin: Origin,
+    /// In words.
+    pub because: Cow<'static, str>,
+}
+
+/// Counts bytes of a body that is read somewhere else.
+#[derive(Debug, Default)]
+pub struct Meter(AtomicU64);
+
+impl Cx {
+    /// The context of a request that has just arrived.
+    pub fn new(connection: Arc<ConnectionFacts>, port: Slots) -> Self {
+        Self(Rc::new(Context {
+            started: Instant::now(),
+            connection,
+            port,
+            facts: RefCell::default(),
+            matched: OnceCell::new(),
+        }))
+    }
+
+    /// The matched route, once the route layer has run.
+    #[inline]
+    pub fn matched(&self) -> Option<&Matched> {
+        self.0.matched.get()
+    }
+
+    /// Sets the matched route. The first one stays: a request is routed once.
+    pub fn set_matched(&self, matched: Matched) -> &Matched {
+        self.0.matched.get_or_init(|| matched)
+    }
+
+    /// Notes a decision that changed the outcome.
+    pub fn record(&self, layer: &'static str, origin: Origin, because: impl Into<Cow<'static, str>>) {
+        self.0.facts.borrow_mut().records.push(Record { layer, origin, because: because.into() });
+    }
+}
+
+impl Deref for Cx {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.0
+    }
+}
+
+impl Meter {
+    /// Adds the bytes of one chunk.
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Protocol {
+    /// As in logs and ALPN.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2c",
+            Self::Tls => "tls",
+            Self::Tcp => "tcp",
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a filter is.
+
+use crate::{ConnectionFacts, End, Error, Request, Response};
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A filter's two forms of settings: as a source says them, and ready to run.
+pub trait Spec: Sized + 'static {
+    /// Name in logs, metrics and `/config_dump`.
+    const NAME: &'static str;
+    /// What a source can say. Plain data.
+    type Settings: Clone
+        + Debug
+        + PartialEq
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
+    /// Ready to run: regexes compiled, headers parsed.
+    type Compiled: Debug + Send + Sync + 'static;
+
+    /// Compiles settings. The error names the field and says what to write instead.
+    fn compile(settings: &Self::Settings) -> Result<Self::Compiled, String>;
+}
+
+/// Where a filter finds its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the policy of the port: it runs before route matching.
+    Port,
+    /// In the matched route.
+    Route,
+}
+
+/// The four hooks. A filter implements what it needs.
+pub trait Filter: Spec {
+    /// Where its settings are.
+    const PLACE: Place;
+    /// True when `on_response` or `on_end` has something to do; otherwise the adapter keeps nothing once the request has gone on.
+    const AFTER: bool;
+    /// What it carries from the request to the response and the end.
+    type State: Send + 'static;
+
+    /// Judges a connection: TCP, a tunnel, and the port policy of HTTP before its first request.
+    fn on_connection(_settings: &[Self::Compiled], _connection: &ConnectionFacts) -> Verdict<Self::State>
+    where
+        Self::State: Default,
+    {
+        Verdict::Continue(Self::State::default())
+    }
+
+    /// Judges, changes or answers a request.
+    fn on_request(settings: &[Self::Compiled], request: Request) -> Step<Self::State>;
+
+    /// Changes a response, also one that an inner layer made. Failures do not come here: the answer to them is made outside.
+    fn on_response(_settings: &[Self::Compiled], _state: &mut Self::State, _response: &mut Response) {}
+
+    /// Called exactly once after `on_request` let the request go on: at the end of the response, on failure, and when the exchange is dropped.
+    fn on_end(_settings: &[Self::Compiled], _state: Self::State, _end: &End<'_>) {}
+}
+
+/// What becomes of a request. Boxed only when the filter has to wait.
+pub enum Step<S> {
+    /// It goes on.
+    Continue(Request, S),
+    /// The filter answers.
+    Reply(Response),
+    /// It fails.
+    Fail(Error),
+    /// The filter has to ask somebody first.
+    Wait(Next<S>),
+}
+
+/// The future of a step that waits.
+pub type Next<S> = Pin<Box<dyn Future<Output = Step<S>>>>;
+
+/// What becomes of a connection.
+#[derive(Debug)]
+pub enum Verdict<S> {
+    /// It goes on.
+    Continue(S),
+    /// It is closed.
+    Refuse(Error),
+}
+
+impl<S> Debug for Step<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Continue(..) => "Continue",
+            Self::Reply(_) => "Reply",
+            Self::Fail(_) => "Fail",
+            Self::Wait(_) => "Wait",
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! What a source can say.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything one route or destination changes. All of it is optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Changes to the request head.
+    pub request_headers: HeaderChanges,
+    /// Changes to the response head.
+    pub response_headers: HeaderChanges,
+    /// A new path. The query is kept.
+    pub path: Option<PathRewrite>,
+    /// A new authority.
+    pub authority: Option<String>,
+    /// An answer instead of forwarding.
+    pub reply: Option<Reply>,
+}
+
+/// Changes to a set of header fields, in this order: remove, set, add (Istio's and Envoy's order).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderChanges {
+    /// Names to remove.
+    pub remove: Vec<String>,
+    /// Replaces all fields of the name.
+    pub set: Vec<HeaderChange>,
+    /// Appends a field of the name.
+    pub add: Vec<HeaderChange>,
+}
+
+/// A header field to set or add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderChange {
+    /// Field name, in any case.
+    pub name: String,
+    /// Value, taken literally.
+    pub value: String,
+}
+
+/// How the path changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathRewrite {
+    /// The path becomes this.
+    Full(String),
+    /// What the route matched as a prefix is replaced (Envoy's `prefix_rewrite`).
+    Prefix {
+        /// The prefix that the route matched. The comparison ignores ASCII case when the route's does.
+        matched: String,
+        /// What takes its place.
+        with: String,
+    },
+    /// Every match of the pattern is replaced (Istio's `uriRegexRewrite`, Envoy's `regex_rewrite`).
+    Regex {
+        /// RE2 pattern.
+        pattern: String,
+        /// Replacement; `\1` is the first group, `\\` a backslash.
+        with: String,
+    },
+}
+
+/// An answer of our own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Send the client elsewhere.
+    Redirect(Redirect),
+    /// A fixed answer.
+    Direct {
+        /// HTTP status, 200 to 599.
+        status: u16,
+        /// Body bytes.
+        body: Vec<u8>,
+    },
+}
+
+/// Where a redirect leads; what is absent stays as in the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// Host, without port.
+    pub authority: Option<String>,
+    /// Port; the request's own when absent, left out where it is the scheme's default.
+    pub port: Option<u16>,
+    /// The path.
+    pub path: Option<RedirectPath>,
+}
+
+/// The path of a redirect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RedirectPath {
+    /// The whole path; the query is dropped when it brings its own, else kept.
+    Full(String),
+    /// What the route matched as a prefix is replaced.
+    Prefix {
+        /// The prefix that the route matched.
+        matched: String,
+        /// What takes its place.
+        with: String,
+    },
+}

@@ -1,0 +1,81 @@
+//! The table of filters. A new filter is one line here; mesh, snapshot and stack take it from this table.
+
+use filter_api::{Slot, Slots, Spec};
+use serde::{Deserialize, Serialize};
+
+macro_rules! filters {
+    (port: [$($port:ident: $port_filter:path,)*], route: [$($route:ident: $route_filter:path,)*]) => {
+        /// Settings of the filters before route matching.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct PortSettings {
+            $(#[doc = concat!("Settings of `", stringify!($port), "`, in the order in which they apply.")]
+            pub $port: Vec<<$port_filter as Spec>::Settings>,)*
+        }
+
+        /// Settings of the filters after route matching.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct RouteSettings {
+            $(#[doc = concat!("Settings of `", stringify!($route), "`, in the order in which they apply.")]
+            pub $route: Vec<<$route_filter as Spec>::Settings>,)*
+        }
+
+        #[allow(non_camel_case_types, reason = "one variant per line of the table, named as the line")]
+        enum PortPlace { $($port,)* COUNT }
+        #[allow(non_camel_case_types, reason = "one variant per line of the table, named as the line")]
+        enum RoutePlace { $($route,)* COUNT }
+
+        /// Where each filter before route matching finds its settings.
+        #[allow(non_upper_case_globals, reason = "named as the line of the table")]
+        pub mod port {
+            #[allow(unused_imports, reason = "the table may be empty")]
+            use super::*;
+            $(#[doc = concat!("The slot of `", stringify!($port), "`.")]
+            pub const $port: Slot<$port_filter> = Slot::new(PortPlace::$port as usize);)*
+        }
+
+        /// Where each filter after route matching finds its settings.
+        #[allow(non_upper_case_globals, reason = "named as the line of the table")]
+        pub mod route {
+            use super::*;
+            $(#[doc = concat!("The slot of `", stringify!($route), "`.")]
+            pub const $route: Slot<$route_filter> = Slot::new(RoutePlace::$route as usize);)*
+        }
+
+        impl PortSettings {
+            /// Compiles the policy of a port. The error names filter and field.
+            pub fn compile(&self) -> Result<Slots, String> {
+                let slots = Slots::empty(PortPlace::COUNT as usize);
+                $(let slots = slots.with(port::$port, compile_all::<$port_filter>(self.$port.iter())?);)*
+                Ok(slots)
+            }
+        }
+
+        impl RouteSettings {
+            /// Compiles the settings of a route and those of one of its destinations after them. The error names filter and field.
+            pub fn compile(&self, destination: &Self) -> Result<Slots, String> {
+                let slots = Slots::empty(RoutePlace::COUNT as usize);
+                $(let slots = slots.with(
+                    route::$route,
+                    compile_all::<$route_filter>(self.$route.iter().chain(&destination.$route))?,
+                );)*
+                Ok(slots)
+            }
+        }
+    };
+}
+
+filters! {
+    port: [],
+    route: [
+        transform: filter_transform::Transform,
+        timeout: filter_timeout::Timeout,
+    ]
+}
+
+fn compile_all<'a, F: Spec>(
+    settings: impl Iterator<Item = &'a F::Settings>,
+) -> Result<Vec<F::Compiled>, String> {
+    settings.map(|settings| F::compile(settings).map_err(|error| format!("{}: {error}", F::NAME))).collect()
+}

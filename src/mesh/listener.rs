@@ -1,0 +1,238 @@
+//! Listeners, their filter chains, and what each chain does with a connection.
+
+use super::{Name, Origin, WeightedCluster};
+use crate::filters;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A place where connections arrive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Unique name, `virtualOutbound`, `virtualInbound`, `0.0.0.0_8080`.
+    pub name: Name,
+    /// Where it listens. For a listener that is not bound: the original destinations that it takes over.
+    pub addresses: Vec<Address>,
+    /// False: never bound, reached by original destination from a bound listener (Envoy's `bind_to_port: false`).
+    pub bound: bool,
+    /// Whose traffic arrives here.
+    pub direction: Direction,
+    /// How the kernel sends captured connections here; `None`: clients connect on purpose.
+    pub interception: Option<Interception>,
+    /// Hands a captured connection to the listener that has its original destination (Envoy's `use_original_dst`).
+    pub hand_over: bool,
+    /// Expect a PROXY protocol header from these peers.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// How long the first bytes may take before the connection counts as plain TCP. Zero: for ever.
+    pub detection_timeout: Duration,
+    /// Chains; the most specific match wins, as in Envoy.
+    pub chains: Vec<Arc<FilterChain>>,
+    /// Chain for connections that no other matches; `None`: they are closed with `NR`.
+    pub default_chain: Option<Arc<FilterChain>>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A TCP address or the path of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Address {
+    /// An IP address and a port; port 0 is chosen by the kernel.
+    Socket(SocketAddr),
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Whose traffic a listener carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Direction {
+    /// From other workloads to the local application.
+    Inbound,
+    /// From the local application to other workloads.
+    Outbound,
+    /// From outside the mesh into it.
+    Gateway,
+}
+
+/// How the kernel redirects connections to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Interception {
+    /// iptables REDIRECT: the original destination is read by `SO_ORIGINAL_DST`.
+    Redirect,
+    /// iptables TPROXY: the original destination is the socket's own local address.
+    Tproxy,
+}
+
+/// PROXY protocol on accepted connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyProtocol {
+    /// Peers whose header is believed; any other peer that sends one is closed.
+    pub from: Vec<IpNet>,
+}
+
+/// Which PROXY protocol is written towards an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProxyProtocolVersion {
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2,
+}
+
+/// What a listener does with a connection that matches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FilterChain {
+    /// Unique within the listener.
+    pub name: Name,
+    /// Which connections.
+    pub matches: ChainMatch,
+    /// What becomes of them.
+    pub protocol: ChainProtocol,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Which connections a chain takes; an empty field matches all. Order of specificity as in Envoy: destination port, destination address,
+/// server name, transport protocol, application protocols, source addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainMatch {
+    /// Original destination port.
+    pub destination_port: Option<u16>,
+    /// Original destination address.
+    pub destinations: Vec<IpNet>,
+    /// SNI, exact or `*.suffix`.
+    pub server_names: Vec<String>,
+    /// TLS or not.
+    pub transport: Option<TransportProtocol>,
+    /// `http/1.1`, `h2c`, `h2`: what detection or ALPN found.
+    pub application_protocols: Vec<String>,
+    /// Address of the downstream.
+    pub sources: Vec<IpNet>,
+}
+
+/// The transport that the first bytes show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TransportProtocol {
+    /// A TLS ClientHello.
+    Tls,
+    /// Anything else.
+    RawBuffer,
+}
+
+/// What a chain speaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ChainProtocol {
+    /// HTTP/1 and HTTP/2 by route table. Bytes that are neither are refused.
+    Http(Arc<HttpChain>),
+    /// Bytes, to a cluster.
+    Tcp(Arc<TcpChain>),
+    /// HTTP when the first bytes say so, else bytes (an undeclared port).
+    Detect {
+        /// For connections that speak HTTP.
+        http: Arc<HttpChain>,
+        /// For all others.
+        tcp: Arc<TcpChain>,
+    },
+    /// Closed at once, flagged `NR`: REGISTRY_ONLY's black hole.
+    Refuse,
+}
+
+/// The HTTP settings of a chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpChain {
+    /// Name in `Mesh::routes`.
+    pub routes: Name,
+    /// How the request target is made canonical before anything reads it.
+    pub path_normalization: PathNormalization,
+    /// Trusted hops in front of us: how many `x-forwarded-for` entries, from the right, are believed.
+    pub trusted_hops: u32,
+    /// True where the downstream is not part of the mesh: control and identity headers it sends are removed.
+    pub edge: bool,
+    /// How long a connection without requests stays open. Zero: for ever.
+    pub idle_timeout: Duration,
+    /// How long a stream may go without a byte in either direction. Zero: for ever.
+    pub stream_idle_timeout: Duration,
+    /// How long the request head may take, from its first byte (slowloris). Zero: for ever.
+    pub request_headers_timeout: Duration,
+    /// Longest life of a downstream connection. Zero: for ever.
+    pub max_connection_duration: Duration,
+    /// Streams at once on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    /// Header fields in a request head; beyond: 431.
+    pub max_headers: u32,
+    /// Bytes of a request head; beyond: 431.
+    pub max_header_bytes: u32,
+    /// WebSocket and other upgrades are carried.
+    pub upgrades: bool,
+    /// Value of the `server` response header; empty: none is added or changed.
+    pub server_name: Name,
+    /// Settings of the filters before route matching.
+    pub filters: filters::PortSettings,
+}
+
+impl HttpChain {
+    /// Istio's and Envoy's defaults for a route table.
+    pub fn new(routes: Name) -> Self {
+        Self {
+            routes,
+            path_normalization: PathNormalization::Base,
+            trusted_hops: 0,
+            edge: false,
+            idle_timeout: Duration::from_secs(3600),
+            stream_idle_timeout: Duration::from_secs(300),
+            request_headers_timeout: Duration::from_secs(60),
+            max_connection_duration: Duration::ZERO,
+            max_concurrent_streams: 1024,
+            max_headers: 100,
+            max_header_bytes: 60 * 1024,
+            upgrades: true,
+            server_name: Name::from(""),
+            filters: filters::PortSettings::default(),
+        }
+    }
+}
+
+/// Istio's `pathNormalization.normalization`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PathNormalization {
+    /// The target is forwarded as it came.
+    None,
+    /// RFC 3986: dot segments and backslashes.
+    #[default]
+    Base,
+    /// Base, and `//` becomes `/`.
+    MergeSlashes,
+    /// `%2f` and `%5c` are decoded first, then as MergeSlashes.
+    DecodeAndMergeSlashes,
+}
+
+/// The TCP settings of a chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TcpChain {
+    /// Where connections go.
+    pub target: TcpTarget,
+    /// Ends a connection that carries no byte for so long. Zero: never.
+    pub idle_timeout: Duration,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Where the bytes of a connection go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum TcpTarget {
+    /// One of these, by weight.
+    Clusters(Vec<WeightedCluster>),
+    /// Nowhere: closed with `NR`.
+    Refuse,
+}
