@@ -1,0 +1,3 @@
+//! The data path, in the order a request meets it.
+
+pub mod canonical;
