@@ -1,3 +1,4 @@
 //! The data path, in the order a request meets it.
 
+pub mod authority;
 pub mod canonical;
