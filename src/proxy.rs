@@ -2,4 +2,5 @@
 
 pub mod authority;
 pub mod canonical;
+pub mod detect;
 pub mod headers;

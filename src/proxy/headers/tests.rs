@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+type Lines = &'static [(&'static str, &'static str)];
+
 fn head(lines: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
@@ -37,7 +39,7 @@ fn an_ordinary_head_is_clean() {
 fn ambiguous_framing_is_refused_and_closes_the_connection() {
     use HeadRefusal::*;
     let (h10, h11, h2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
-    let cases: &[(Version, &[(&str, &str)], HeadRefusal)] = &[
+    let cases: &[(Version, Lines, HeadRefusal)] = &[
         (h11, &[("content-length", "1"), ("transfer-encoding", "chunked")], LengthAndCoding),
         (h11, &[("content-length", "1"), ("content-length", "2")], BadLength),
         (h11, &[("content-length", "1"), ("content-length", "1")], BadLength),
@@ -141,7 +143,7 @@ fn headers_meant_for_everybody_cannot_be_nominated_away() {
         let lines = [("connection", name), ("authorization", "Bearer x")];
         assert_eq!(stripped(&lines, false), Err(HeadRefusal::Nomination), "{name}");
     }
-    let many = vec!["a"; 10].join(",");
+    let many = ["a"; 10].join(",");
     assert_eq!(stripped(&[("connection", &many)], false), Err(HeadRefusal::TooManyNominated));
     assert!(stripped(&[("connection", &many[2..])], false).unwrap().is_empty());
 }
@@ -243,7 +245,8 @@ proptest! {
         let seen = inspect(Version::HTTP_11, 1, &headers, &HeadLimits::default()).unwrap();
         if strip_hop_by_hop(&mut headers, seen, upgrade).is_ok() {
             prop_assert!(!headers.contains_key("keep-alive") && !headers.contains_key("proxy-connection"));
-            prop_assert!(!(a && headers.contains_key("x-a")) && !(b && headers.contains_key("x-b")));
+            prop_assert!(!a || !headers.contains_key("x-a"));
+            prop_assert!(!b || !headers.contains_key("x-b"));
             prop_assert!(headers.get(TE).is_none_or(|te| te == "trailers"));
             prop_assert_eq!(headers.contains_key(CONNECTION), headers.contains_key(UPGRADE));
             prop_assert!(upgrade || !headers.contains_key(UPGRADE));
