@@ -4,3 +4,4 @@ pub mod authority;
 pub mod canonical;
 pub mod detect;
 pub mod headers;
+pub mod proxy_protocol;

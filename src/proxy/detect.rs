@@ -21,9 +21,8 @@ pub enum Detected {
     Unknown,
 }
 
-/// The longest request line, in bytes, waited for when its start is no proof. As long as the URI
-/// that the `http` crate can hold.
-const MAX_LINE: usize = 64 * 1024;
+/// After so many bytes there is always a verdict. As long as the longest URI the `http` crate can hold.
+pub const MAX_UNDECIDED: usize = 64 * 1024;
 /// The longest method: all registered with IANA are shorter (`UPDATEREDIRECTREF` has 17).
 const MAX_METHOD: usize = 24;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -44,7 +43,10 @@ pub fn classify(bytes: &[u8]) -> Detected {
         Some(0x16) => tls(bytes),
         Some(b'P') if bytes.starts_with(PREFACE) => Detected::Http2,
         Some(b'P') if PREFACE.starts_with(bytes) => Detected::NeedMore,
-        Some(_) => http1(bytes),
+        Some(_) => match http1(bytes) {
+            Detected::NeedMore if bytes.len() >= MAX_UNDECIDED => Detected::Unknown,
+            told => told,
+        },
     }
 }
 
@@ -80,11 +82,8 @@ fn tls(bytes: &[u8]) -> Detected {
 }
 
 fn http1(bytes: &[u8]) -> Detected {
-    // Two empty lines are already more than any honest client sends.
+    // As many as come: a parser behind us that skips them all must not see what we took for something else.
     let blank = bytes.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
-    if blank > 4 {
-        return Detected::Unknown;
-    }
     let line = &bytes[blank..];
     let method = line.iter().take(MAX_METHOD + 1).take_while(|&&byte| is_token(byte)).count();
     if method > MAX_METHOD {
@@ -103,13 +102,12 @@ fn http1(bytes: &[u8]) -> Detected {
 /// Without a known method and a path, only the version at the end of the line proves a request: `GET key` is
 /// Redis.
 fn request_line(line: &[u8]) -> Detected {
-    match memchr::memchr(b'\n', &line[..line.len().min(MAX_LINE)]) {
+    match memchr::memchr(b'\n', line) {
         Some(end) => {
             let line = line[..end].trim_ascii_end();
             let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
             if version.starts_with(b"HTTP/1.") { Detected::Http1 } else { Detected::Unknown }
         }
-        None if line.len() >= MAX_LINE => Detected::Unknown,
         None => Detected::NeedMore,
     }
 }

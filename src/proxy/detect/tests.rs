@@ -66,7 +66,7 @@ fn what_is_nothing_of_ours_is_told_at_once() {
         (b"set key 0 0 1\r\n", 15),
         (b"SSH-2.0-OpenSSH_9\r\n", 18),
         (b"\x10\x0c\x00\x04MQTT", 1),
-        (b"\r\n\r\n\r\n", 5),
+        (b"\r\n\r\n\r\n\0", 7),
         (b" / HTTP/1.1", 1),
         (b"AVERYLONGWORDTHATISNOMETHOD / HTTP/1.1", 25),
         (b"GET key\r\n", 9),
@@ -79,12 +79,21 @@ fn what_is_nothing_of_ours_is_told_at_once() {
 }
 
 #[test]
-fn an_unknown_method_is_not_waited_for_without_end() {
-    let mut line = b"FOO /".to_vec();
-    line.resize(MAX_LINE - 1, b'a');
-    assert_eq!(classify(&line), Detected::NeedMore);
-    line.resize(MAX_LINE, b'a');
-    assert_eq!(classify(&line), Detected::Unknown);
+fn a_verdict_is_not_waited_for_without_end() {
+    for start in [&b"FOO /"[..], b"GET ", b"\r\n", b"GET a"] {
+        let fill = if start.ends_with(b" ") {
+            b' '
+        } else if start == b"\r\n" {
+            b'\n'
+        } else {
+            b'a'
+        };
+        let mut line = start.to_vec();
+        line.resize(MAX_UNDECIDED - 1, fill);
+        assert_eq!(classify(&line), Detected::NeedMore);
+        line.resize(MAX_UNDECIDED, fill);
+        assert_eq!(classify(&line), Detected::Unknown);
+    }
 }
 
 #[test]
