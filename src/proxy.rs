@@ -5,3 +5,4 @@ pub mod canonical;
 pub mod detect;
 pub mod headers;
 pub mod proxy_protocol;
+pub mod socket;
