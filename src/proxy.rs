@@ -3,6 +3,8 @@
 pub mod authority;
 pub mod canonical;
 pub mod detect;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod headers;
 pub mod proxy_protocol;
 pub mod socket;
