@@ -3,3 +3,4 @@
 pub mod filters;
 pub mod mesh;
 pub mod proxy;
+pub mod snapshot;
