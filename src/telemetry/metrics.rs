@@ -1,0 +1,28 @@
+//! Counters that cost a request one hash look-up and a few relaxed stores.
+//!
+//! A [`Registry`] turns label sets into [`Series`]; every worker counts into a slab of its own through its
+//! [`WorkerMetrics`]; a scrape adds the slabs up. Label text is built when a series is first seen, never later.
+
+mod bundle;
+mod cache;
+mod istio;
+mod own;
+mod process;
+mod registry;
+mod slab;
+mod sweep;
+mod worker;
+
+pub use bundle::{Buckets, Bundle, HistogramSlot, Kind, Slot, Spec};
+pub use istio::{
+    BUILD, ConnectionLabels, MESSAGES, Measured, Part, Protocol, REQUEST_MESSAGES, REQUESTS,
+    RESPONSE_MESSAGES, Reporter, RequestLabels, SecurityPolicy, Service, TCP, TCP_CLOSED, TCP_OPENED,
+    TCP_RECEIVED, TCP_SENT, Workload,
+};
+pub use own::{ConfigMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
+pub use process::scrape_process;
+pub use registry::{FamilyScrape, Registry, RegistryLimits, Scrape, Series, SeriesScrape, Value};
+pub use worker::WorkerMetrics;
+
+#[cfg(test)]
+mod tests;
