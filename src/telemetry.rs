@@ -3,7 +3,7 @@
 //! The data path only counts and formats into buffers of its own worker; merging, rendering and writing happen
 //! on the control side.
 
-//pub mod access_log;
+pub mod access_log;
 pub mod flags;
 //pub mod log_sink;
 //pub mod logging;
