@@ -5,8 +5,8 @@
 
 pub mod access_log;
 pub mod flags;
-//pub mod log_sink;
-//pub mod logging;
+pub mod log_sink;
+pub mod logging;
 pub mod metrics;
 pub mod prometheus;
 pub mod timestamp;
