@@ -1,2 +1,3 @@
 //! x
+pub mod admin;
 pub mod telemetry;

@@ -21,6 +21,7 @@ pub use istio::{
 };
 pub use own::{ConfigMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
 pub use process::scrape_process;
+pub(crate) use process::status_bytes;
 pub use registry::{FamilyScrape, Registry, RegistryLimits, Scrape, Series, SeriesScrape, Value};
 pub use worker::WorkerMetrics;
 
