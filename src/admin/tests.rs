@@ -181,7 +181,7 @@ async fn statistics_are_filtered_and_rendered() {
     let routes = Routes::new("admin").get("/stats", "statistics", stats(registry.clone())).get(
         "/stats/prometheus",
         "metrics",
-        super::prometheus(registry),
+        prometheus(registry),
     );
     let admin = Admin::local(routes).await;
     let (_, text) = admin.get("/stats/prometheus").await;

@@ -9,6 +9,7 @@ mod istio;
 mod own;
 mod process;
 mod registry;
+mod scrape;
 mod slab;
 mod sweep;
 mod worker;
@@ -22,7 +23,8 @@ pub use istio::{
 pub use own::{ConfigMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
 pub use process::scrape_process;
 pub(crate) use process::status_bytes;
-pub use registry::{FamilyScrape, Registry, RegistryLimits, Scrape, Series, SeriesScrape, Value};
+pub use registry::{Registry, RegistryLimits, Series};
+pub use scrape::{FamilyScrape, Scrape, SeriesScrape, Value};
 pub use worker::WorkerMetrics;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::bundle::{Kind, Spec};
-use super::registry::{FamilyScrape, Value};
+use super::scrape::{FamilyScrape, Value};
 
 /// Ticks per second of the times in `/proc/*/stat`: `USER_HZ`, which Linux fixes at 100 for user space.
 const TICKS_PER_SECOND: f64 = 100.0;

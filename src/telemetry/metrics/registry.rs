@@ -6,20 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::bundle::{Buckets, Bundle, Kind, Slot, Spec};
+use super::bundle::{Bundle, Slot, Spec};
 use super::istio::{Part, PartInner};
 use super::slab::{CHUNK_CELLS, MAX_CELLS, Slab};
 use super::worker::WorkerMetrics;
 
 /// Longer label values are cut: a caller must not be able to fill our memory with its names.
 const MAX_VALUE_BYTES: usize = 512;
-/// Shown for label sets beyond the budget.
-const OVERFLOW: Spec = Spec {
-    name: "sidegate_metric_series_overflow_total",
-    help: "Label sets counted under \"other\" because the series budget was spent.",
-    kind: Kind::Counter,
-};
-
 /// How many label sets are kept, and for how long after their last use.
 #[derive(Clone, Copy, Debug)]
 pub struct RegistryLimits {
@@ -69,16 +62,16 @@ pub(super) struct State {
     /// Freed cells by width.
     pub(super) free: HashMap<u32, Vec<u32>>,
     next_cell: u32,
-    others: HashMap<&'static str, (&'static Bundle, Series)>,
-    external: Vec<(&'static Spec, External)>,
+    pub(super) others: HashMap<&'static str, (&'static Bundle, Series)>,
+    pub(super) external: Vec<(&'static Spec, External)>,
 }
 
-type External = Arc<dyn Fn() -> u64 + Send + Sync>;
+pub(super) type External = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    bundle: &'static str,
-    values: Arc<[Box<str>]>,
+    pub(super) bundle: &'static str,
+    pub(super) values: Arc<[Box<str>]>,
 }
 
 #[derive(Debug)]
@@ -88,53 +81,6 @@ pub(super) struct Entry {
     /// What the labels are made of; the series outlives its handles while these live.
     pub(super) anchors: Box<[Weak<PartInner>]>,
     pub(super) unused_since: Option<Instant>,
-}
-
-/// One moment of all families, in the order of their names.
-#[derive(Clone, Debug, Default)]
-pub struct Scrape {
-    /// The families, sorted by name.
-    pub families: Vec<FamilyScrape>,
-}
-
-/// One family with its series.
-#[derive(Clone, Debug)]
-pub struct FamilyScrape {
-    /// Name, help and kind.
-    pub spec: Spec,
-    /// The names of the labels.
-    pub labels: &'static [&'static str],
-    /// The series, sorted by label values.
-    pub series: Vec<SeriesScrape>,
-}
-
-/// One series and its value.
-#[derive(Clone, Debug)]
-pub struct SeriesScrape {
-    /// One value per label name.
-    pub values: Arc<[Box<str>]>,
-    /// What was counted.
-    pub value: Value,
-}
-
-/// A value read from the slabs.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A counter.
-    Counter(u64),
-    /// A gauge.
-    Gauge(i64),
-    /// A number that is not counted but read, as seconds of CPU.
-    Float(f64),
-    /// A histogram: observations per bucket (not cumulative, `+Inf` last) and their sum in recorded units.
-    Histogram {
-        /// Its bounds.
-        buckets: &'static Buckets,
-        /// Observations per bucket.
-        counts: Vec<u64>,
-        /// Sum of the observations, in recorded units.
-        sum: u64,
-    },
 }
 
 impl Registry {
@@ -188,36 +134,6 @@ impl Registry {
         state.external.push((spec, Arc::new(read)));
     }
 
-    /// Adds up the slabs of all workers.
-    #[must_use]
-    pub fn scrape(&self) -> Scrape {
-        // The handles copied here keep the cells from being given away while they are read without the lock.
-        let (mut listed, external) = self.listed();
-        let slabs = lock(&self.slabs).clone();
-        listed.sort_by(|a, b| (a.0.name(), &a.1).cmp(&(b.0.name(), &b.1)));
-        let mut families: Vec<FamilyScrape> = Vec::new();
-        for same in listed.chunk_by(|a, b| a.0.name() == b.0.name()) {
-            let Some((bundle, ..)) = same.first() else { continue };
-            for (index, spec) in bundle.families.iter().enumerate() {
-                let series = same.iter().map(|(_, values, series)| SeriesScrape {
-                    values: values.clone(),
-                    value: read(&slabs, series.cell + bundle.offset(index), spec.kind),
-                });
-                families.push(FamilyScrape { spec: *spec, labels: bundle.labels, series: series.collect() });
-            }
-        }
-        let own = external.into_iter().map(|(spec, read)| (*spec, read()));
-        for (spec, value) in own.chain([(OVERFLOW, self.overflow.load(Ordering::Relaxed))]) {
-            let value = match spec.kind {
-                Kind::Gauge => Value::Gauge(value.cast_signed()),
-                _ => Value::Counter(value),
-            };
-            families.push(FamilyScrape::single(spec, value));
-        }
-        families.sort_by_key(|family| family.spec.name);
-        Scrape { families }
-    }
-
     /// Label sets counted under `other` so far.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
@@ -244,16 +160,6 @@ impl Registry {
         let series = Series { cell, life: Arc::default() };
         state.series.insert(key, Entry { bundle, series: series.clone(), anchors, unused_since: None });
         series
-    }
-
-    fn listed(&self) -> (Vec<(&'static Bundle, Arc<[Box<str>]>, Series)>, Vec<(&'static Spec, External)>) {
-        let state = lock(&self.state);
-        let known =
-            state.series.iter().map(|(key, entry)| (entry.bundle, key.values.clone(), entry.series.clone()));
-        let others = state.others.values().map(|(bundle, series)| {
-            (*bundle, bundle.labels.iter().map(|_| Box::from("other")).collect(), series.clone())
-        });
-        (known.chain(others).collect(), state.external.clone())
     }
 }
 
@@ -294,42 +200,9 @@ impl fmt::Debug for State {
     }
 }
 
-impl FamilyScrape {
-    /// A family of one series without labels.
-    #[must_use]
-    pub fn single(spec: Spec, value: Value) -> Self {
-        Self { spec, labels: &[], series: vec![SeriesScrape { values: Arc::default(), value }] }
-    }
-}
-
-impl Value {
-    /// Whether nothing was counted yet.
-    #[must_use]
-    pub fn is_zero(&self) -> bool {
-        match self {
-            Self::Counter(value) => *value == 0,
-            Self::Gauge(value) => *value == 0,
-            Self::Float(value) => *value == 0.0,
-            Self::Histogram { counts, .. } => counts.iter().all(|count| *count == 0),
-        }
-    }
-}
-
 /// Locks, also after a panic elsewhere: every update of the guarded values is complete or harmless.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read(slabs: &[Arc<Slab>], cell: u32, kind: Kind) -> Value {
-    let sum = |cell| slabs.iter().fold(0_u64, |sum, slab| sum.wrapping_add(slab.read(cell)));
-    match kind {
-        Kind::Counter => Value::Counter(sum(cell)),
-        Kind::Gauge => Value::Gauge(sum(cell).cast_signed()),
-        Kind::Histogram(buckets) => {
-            let counts = (0..=buckets.bounds().len() as u32).map(|index| sum(cell + 1 + index)).collect();
-            Value::Histogram { buckets, counts, sum: sum(cell) }
-        }
-    }
 }
 
 fn cut(value: &str) -> &str {
