@@ -1,16 +1,5 @@
 //! Keeps what a caller sent from looking like what we wrote.
 
-/// Bytes that a text line shows as they are.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x7f {
-        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
-        byte += 1;
-    }
-    plain
-};
-
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends a value of a text line: quotes and backslashes behind a backslash, anything that is not printable ASCII
@@ -18,6 +7,10 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub(super) fn text(bytes: &[u8], bare_word: bool, out: &mut Vec<u8>) {
     if bytes.is_empty() {
         out.push(b'-');
+        return;
+    }
+    if is_harmless(bytes) && !(bare_word && bytes.contains(&b' ')) {
+        out.extend_from_slice(bytes);
         return;
     }
     let mut rest = bytes;
@@ -40,6 +33,10 @@ pub(super) fn text(bytes: &[u8], bare_word: bool, out: &mut Vec<u8>) {
 
 /// Appends the inside of a JSON string. Bytes that are not UTF-8 become U+FFFD.
 pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_harmless(bytes) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         let mut rest = chunk.valid().as_bytes();
         let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\' | 0x7f);
@@ -63,8 +60,14 @@ pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn is_plain(byte: u8) -> bool {
-    PLAIN.get(usize::from(byte)).copied().unwrap_or(false)
+/// Whether nothing needs escaping. Without an early exit, so that the compiler looks at many bytes at once.
+fn is_harmless(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |harmless, byte| harmless & is_plain(*byte))
+}
+
+/// Printable ASCII but the quote and the backslash.
+const fn is_plain(byte: u8) -> bool {
+    (byte >= 0x20) & (byte < 0x7f) & (byte != b'"') & (byte != b'\\')
 }
 
 fn push_hex(byte: u8, out: &mut Vec<u8>) {
