@@ -237,7 +237,7 @@ fn source(name: &str) -> Result<Source, Option<String>> {
             let name = HeaderName::from_bytes(other.as_bytes())
                 .map_err(|_| Some(format!("{name:?} is not a header name")))?;
             match name.as_str() {
-                "x-envoy-original-path" => Source::OriginalPath(name),
+                "x-envoy-original-path" => Source::OriginalPath,
                 "x-envoy-upstream-service-time" => Source::ServiceTime(name),
                 _ => Source::Header(name),
             }

@@ -67,7 +67,8 @@ pub(super) enum Source {
     Authority,
     Scheme,
     Status,
-    OriginalPath(HeaderName),
+    /// From the record only: a caller's own header of that name must not stand for the path.
+    OriginalPath,
     ServiceTime(HeaderName),
     Header(HeaderName),
 }
@@ -261,10 +262,7 @@ impl Source {
             Self::Authority => text(record.authority),
             Self::Scheme => text(record.scheme),
             Self::Status => number(record.response_code.map(u64::from)),
-            Self::OriginalPath(name) => match record.original_path {
-                Some(path) => text(Some(path)),
-                None => header(name),
-            },
+            Self::OriginalPath => text(record.original_path),
             Self::ServiceTime(name) => match record.upstream_service_time {
                 Some(time) => millis(Some(time)),
                 None => header(name),

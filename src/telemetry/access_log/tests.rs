@@ -85,6 +85,7 @@ fn a_tcp_connection_has_dashes_where_http_has_values() {
 #[test]
 fn a_caller_cannot_forge_lines_or_columns() {
     let mut map = HeaderMap::new();
+    map.insert("x-envoy-original-path", HeaderValue::from_static("/innocent"));
     map.insert("user-agent", HeaderValue::from_bytes(b"a\" 200 \tb\xff\xc3\xa9").unwrap());
     let record = Record {
         path: Some("/x\n[2026] \"GET /admin"),
