@@ -40,9 +40,8 @@ fn canonicalise(settings: &HttpChain, request: &mut Request) -> Result<(), Error
     let seen = headers::inspect(head.version, target, &head.headers, &limits).map_err(refuse_head)?;
     // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came.
     let upgrade = settings.upgrades && head.version == Version::HTTP_11;
-    let authority = request_authority(head.version, &head.method, &head.uri, &head.headers).map_err(|refusal| {
-        Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing()
-    })?;
+    let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
+        .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
     let rewritten = match canonical(&head.method, &head.uri, level(settings.path_normalization)) {
         Ok(Canonical::Unchanged) => None,
         Ok(Canonical::Rewritten(target)) => Some(target),

@@ -4,11 +4,10 @@ use super::check::Early;
 use super::upstream::{EndpointPool, Target};
 use super::worker::Worker;
 use crate::mesh::{Balance, Discovery};
-use crate::snapshot::{Cluster, Destination, Endpoint, Permit};
+use crate::snapshot::{Cluster, Destination, Endpoint, InFlight, Permit};
 use filter_api::{ConnectionFacts, Cx, Error, Reason, Request, Response};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
@@ -19,6 +18,7 @@ pub(crate) struct Picked {
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     pub(crate) target: Target,
     pub(crate) pool: Rc<EndpointPool>,
+    in_flight: Option<InFlight>,
     permit: Option<Permit>,
 }
 
@@ -52,15 +52,22 @@ impl Picked {
                 let detail = format!("{address} is this proxy itself");
                 return Err(Error::new(Reason::Loop).detail(detail).closing());
             }
-            let pool = worker.pools.of_address(cluster.state.id(), address);
-            return Ok(Self { cluster: cluster.clone(), endpoint: None, target: Target::Socket(address), pool, permit: None });
+            let pool = worker.pools.of_address(cluster.state.id, address);
+            return Ok(Self {
+                cluster: cluster.clone(),
+                endpoint: None,
+                in_flight: None,
+                target: Target::Socket(address),
+                pool,
+                permit: None,
+            });
         }
         let endpoint = cluster.pick(&mut || worker.random(), tried);
         let target = endpoint.as_ref().and_then(|endpoint| Target::of(&endpoint.address));
         let (Some(endpoint), Some(target)) = (endpoint, target) else { return Err(nobody(cluster)) };
-        let pool = worker.pools.of(cluster.state.id(), endpoint.id);
-        endpoint.active.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { cluster: cluster.clone(), endpoint: Some(endpoint), target, pool, permit: None })
+        let pool = worker.pools.of(cluster.state.id, endpoint.id);
+        let in_flight = Some(endpoint.begin());
+        Ok(Self { cluster: cluster.clone(), in_flight, endpoint: Some(endpoint), target, pool, permit: None })
     }
 }
 
@@ -79,17 +86,9 @@ fn nobody(cluster: &Cluster) -> Error {
 
 impl Picked {
     /// Keeps a permit as long as the endpoint is in use.
-    pub(crate) fn holding(mut self, permit: Permit) -> Self {
-        self.permit = Some(permit);
+    pub(crate) fn holding(mut self, permit: Option<Permit>) -> Self {
+        self.permit = permit;
         self
-    }
-}
-
-impl Drop for Picked {
-    fn drop(&mut self) {
-        if let Some(endpoint) = &self.endpoint {
-            endpoint.active.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 

@@ -26,9 +26,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// The first bytes of a connection are kept up to here: a ClientHello with post-quantum key shares and many extensions.
-const MAX_FIRST_BYTES: usize = 16 * 1024;
-
 /// A peer that has to send a PROXY protocol header must do so within this time.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,7 +49,9 @@ impl Downstream {
             let listener = snapshot.listener(&self.listener);
             let chain = listener.and_then(|listener| listener.chain(&query(&self.facts, self.transport)));
             match chain.map(|chain| &chain.protocol) {
-                Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => known.1 = http.clone(),
+                Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => {
+                    known.1 = http.clone()
+                }
                 _ => self.conn.close(Close::Graceful),
             }
         }
@@ -61,8 +60,13 @@ impl Downstream {
 }
 
 /// Serves an accepted connection until it ends.
-pub(super) async fn serve<S>(worker: Rc<Worker>, listener: Name, mut stream: Stream, peer: Option<SocketAddr>, stack: S)
-where
+pub(super) async fn serve<S>(
+    worker: Rc<Worker>,
+    listener: Name,
+    mut stream: Stream,
+    peer: Option<SocketAddr>,
+    stack: S,
+) where
     S: tower::Service<Request, Response = ::http::Response<Recorded>, Error = Infallible, Future: 'static>
         + Clone
         + 'static,
@@ -80,7 +84,9 @@ where
         match read_proxy_header(&mut stream, &mut first, believed).await {
             Ok(Some((source, destination))) => (remote, local) = (source, destination),
             Ok(None) => {}
-            Err(why) => return worker.refuse_connection(&bound, direct_remote, Reason::DownstreamProtocol, &why),
+            Err(why) => {
+                return worker.refuse_connection(&bound, direct_remote, Reason::DownstreamProtocol, &why);
+            }
         }
     }
     let original_destination = match bound.mesh.interception {
@@ -106,9 +112,12 @@ where
     };
     let seen = match look(&worker, &listener, &mut stream, first, original_destination).await {
         Ok(seen) => seen,
-        Err(why) => return worker.refuse_connection(&listener, direct_remote, Reason::DownstreamClosed, &why),
+        Err(why) => {
+            return worker.refuse_connection(&listener, direct_remote, Reason::DownstreamClosed, &why);
+        }
     };
-    let transport = if seen.protocol == Protocol::Tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
+    let transport =
+        if seen.protocol == Protocol::Tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
     let facts = Arc::new(ConnectionFacts {
         listener: listener.mesh.name.clone(),
         remote,
@@ -119,7 +128,12 @@ where
         server_name: seen.server_name,
     });
     let Some(chain) = listener.chain(&query(&facts, transport)).cloned() else {
-        return worker.refuse_connection(&listener, direct_remote, Reason::NoRoute, "no filter chain takes it");
+        return worker.refuse_connection(
+            &listener,
+            direct_remote,
+            Reason::NoRoute,
+            "no filter chain takes it",
+        );
     };
     let (conn, phase) = Conn::new(&worker, listener.mesh.direction);
     let io = Io { stream, first: seen.bytes, phase };
@@ -128,20 +142,19 @@ where
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
             conn.set_limits(&http.mesh);
             let _registered = worker.register(&conn);
+            let generation = worker.snapshot().generation;
             let downstream = Downstream {
                 conn,
                 facts,
                 listener: listener.mesh.name.clone(),
                 transport,
-                http: RefCell::new((worker.snapshot().generation, http.clone())),
+                http: RefCell::new((generation, http.clone())),
                 worker,
             };
             http::serve(Rc::new(downstream), stack, io).await;
         }
         ChainProtocol::Tcp(tcp) | ChainProtocol::Detect { tcp, .. } => {
-            let http = RefCell::new((0, worker.no_http()));
-            let listener = listener.mesh.name.clone();
-            tcp::serve(&Downstream { conn, facts, listener, transport, http, worker }, tcp, io).await;
+            tcp::serve(&worker, &facts, tcp, io).await;
         }
         ChainProtocol::Http(_) => {
             let why = format!("it speaks {}, and the port is declared HTTP", facts.protocol.as_str());
@@ -196,9 +209,9 @@ async fn look(
         loop {
             let protocol = match detect::classify(&bytes) {
                 Detected::Tls if needs == Needs::ServerName => match hello::client_hello(&bytes) {
-                    hello::Hello::NeedMore if bytes.len() < MAX_FIRST_BYTES => None,
-                    hello::Hello::Parsed { server_name, .. } => {
-                        return Ok((Protocol::Tls, server_name.map(|name| Arc::from(&*name))));
+                    hello::Hello::NeedMore if bytes.len() < hello::MAX_HELLO => None,
+                    hello::Hello::Parsed(hello) => {
+                        return Ok((Protocol::Tls, hello.sni.map(|name| Arc::from(&*name))));
                     }
                     _ => Some(Protocol::Tls),
                 },
@@ -248,7 +261,9 @@ async fn read_proxy_header(
                 proxy_protocol::Parsed::Done { header, consumed } => {
                     bytes.advance(consumed);
                     return Ok(match header.addresses {
-                        proxy_protocol::Addresses::Inet { source, destination } => Some((source, destination)),
+                        proxy_protocol::Addresses::Inet { source, destination } => {
+                            Some((source, destination))
+                        }
                         _ => None,
                     });
                 }
@@ -333,6 +348,18 @@ impl Conn {
             place: Cell::new(usize::MAX),
         };
         (Rc::new(conn), phase)
+    }
+
+    /// Makes the connection's task look at the newest snapshot.
+    pub(crate) fn look_again(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// True while time matters soon: a head is on its way.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.phase.state.load(Ordering::Relaxed) != IDLE
     }
 
     fn set_limits(&self, settings: &crate::mesh::HttpChain) {
@@ -433,7 +460,11 @@ pub(crate) struct Io {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.first.is_empty() {
             let amount = this.first.len().min(buf.remaining());

@@ -27,7 +27,9 @@ const MAX_RESETS: usize = 50;
 /// Serves one HTTP connection until it ends.
 pub(super) async fn serve<S>(downstream: Rc<Downstream>, stack: S, io: Io)
 where
-    S: tower::Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static> + Clone + 'static,
+    S: tower::Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static>
+        + Clone
+        + 'static,
 {
     let conn = downstream.conn.clone();
     let settings = downstream.http().mesh.clone();
@@ -81,7 +83,8 @@ where
         let cx = Cx::new(downstream.facts.clone(), http.port.clone(), http);
         let (head, body) = message.into_parts();
         let http1 = head.version <= Version::HTTP_11;
-        let body = if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
+        let body =
+            if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
         let inner = self.stack.borrow_mut().call(Request { head, body, cx });
         Exchange { inner, upgrade, http1, worker: downstream.worker.clone(), busy: Some(busy) }
     }
@@ -109,7 +112,9 @@ where
         let this = self.project();
         let Ok(mut response) = std::task::ready!(this.inner.poll(task));
         match this.upgrade.take() {
-            Some(upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS || opens_connect(&response) => {
+            Some(upgrade)
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS || opens_connect(&response) =>
+            {
                 tunnel::start(this.worker, upgrade, &mut response);
             }
             _ if *this.http1 => announce_trailers(&mut response),
@@ -134,7 +139,10 @@ fn opens_connect(response: &http::Response<Recorded>) -> bool {
 
 /// hyper sends over HTTP/1 only those trailers that the head announced. gRPC's are known beforehand.
 fn announce_trailers(response: &mut http::Response<Recorded>) {
-    let grpc = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let grpc = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     if grpc && !response.headers().contains_key(TRAILER) {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
         response.headers_mut().insert(TRAILER, names);

@@ -61,10 +61,11 @@ impl LabelCache {
         let mut services = self.services.borrow_mut();
         let mut endpoints = self.endpoints.borrow_mut();
         let service = cluster.map(|cluster| {
-            services.entry(cluster.state.id()).or_insert_with(|| {
+            services.entry(cluster.state.id).or_insert_with(|| {
                 let name = &cluster.mesh.service;
                 let service = Service { host: &name.host, name: &name.name, namespace: &name.namespace };
-                let inbound = cluster.mesh.name.starts_with("inbound|") || &*cluster.mesh.name == "InboundPassthroughCluster";
+                let inbound = cluster.mesh.name.starts_with("inbound|")
+                    || &*cluster.mesh.name == "InboundPassthroughCluster";
                 let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
                 Service_ { part: self.registry.service(&service), direction }
             })
@@ -72,7 +73,7 @@ impl LabelCache {
         let inbound = service.as_ref().is_some_and(|service| service.direction == Direction::Inbound);
         let peer = match (cluster, endpoint) {
             (Some(cluster), Some(endpoint)) if !inbound => {
-                let key = (cluster.state.id(), endpoint.id);
+                let key = (cluster.state.id, endpoint.id);
                 endpoints.entry(key).or_insert_with(|| workload(&self.registry, &endpoint.mesh.workload, ""))
             }
             _ => &self.nobody,

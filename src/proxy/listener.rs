@@ -2,7 +2,7 @@
 
 use super::connection;
 use super::record::Recorded;
-use super::socket::{self, AcceptFailure};
+use super::socket::AcceptBackoff;
 use super::stream::Stream;
 use super::worker::Worker;
 use crate::mesh::Name;
@@ -11,7 +11,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
@@ -27,12 +26,14 @@ enum Listening {
     Unix(UnixListener),
 }
 
-/// Pause after an error that will not go away by itself at once (no file descriptors left).
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// Accepts until `stop` says so; then takes what has queued up in the kernel, and closes.
-pub(super) async fn accept<S>(worker: Rc<Worker>, name: Name, socket: Socket, mut stop: watch::Receiver<bool>, stack: S)
-where
+pub(super) async fn accept<S>(
+    worker: Rc<Worker>,
+    name: Name,
+    socket: Socket,
+    mut stop: watch::Receiver<bool>,
+    stack: S,
+) where
     S: tower::Service<Request, Response = ::http::Response<Recorded>, Error = Infallible, Future: 'static>
         + Clone
         + 'static,
@@ -48,6 +49,7 @@ where
             return;
         }
     };
+    let mut backoff = AcceptBackoff::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -55,11 +57,14 @@ where
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok((stream, peer)) => take(&worker, &name, stream, peer, &stack),
+            Ok((stream, peer)) => {
+                backoff.reset();
+                take(&worker, &name, stream, peer, &stack);
+            }
             Err(error) => {
                 worker.count_accept_error(&name, &error);
-                if socket::accept_failure(&error) == AcceptFailure::Exhausted {
-                    tokio::time::sleep(PAUSE).await;
+                if let Some(pause) = backoff.after(&error) {
+                    tokio::time::sleep(pause).await;
                 }
             }
         }
@@ -77,10 +82,6 @@ where
         + 'static,
 {
     worker.connection_arrived();
-    if let Stream::Tcp(stream) = &stream {
-        // Fails only on a socket that is already dead.
-        let _ = stream.set_nodelay(true);
-    }
     let serving = connection::serve(worker.clone(), name.clone(), stream, peer, stack.clone());
     tokio::task::spawn_local(serving);
 }

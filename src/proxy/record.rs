@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tower::{Layer, Service};
 
 /// See the module's documentation.
@@ -68,6 +68,8 @@ pub(crate) struct Activity {
     metered: Cell<u64>,
     expired: Cell<bool>,
     over: Cell<bool>,
+    /// Place in the worker's list.
+    pub(super) place: Cell<usize>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -145,7 +147,11 @@ impl Recorder {
             request.body.meter(meter.clone());
             request.cx.facts.borrow_mut().request_meter = Some(meter.clone());
         }
-        let limit = request.cx.chain.downcast_ref::<Http>().map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
+        let limit = request
+            .cx
+            .chain
+            .downcast_ref::<Http>()
+            .map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
         let activity = Rc::new(Activity {
             last: Cell::new(worker.clock()),
             limit,
@@ -153,6 +159,7 @@ impl Recorder {
             metered: Cell::new(0),
             expired: Cell::new(false),
             over: Cell::new(false),
+            place: Cell::new(usize::MAX),
             waker: RefCell::new(None),
         });
         worker.begin_exchange(&activity);
@@ -188,7 +195,8 @@ impl Recorder {
             head.headers.insert(SERVER, name);
         }
         head.version = self.version;
-        self.kept = self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
+        self.kept =
+            self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(head, Recorded { body, recorder: Some(self), busy: None })
     }
 
@@ -218,7 +226,8 @@ impl Recorder {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
         }
         let facts = &*facts;
-        let flags = facts.reasons.iter().fold(ResponseFlags::NONE, |flags, reason| flags.with(labels::flag(*reason)));
+        let flags =
+            facts.reasons.iter().fold(ResponseFlags::NONE, |flags, reason| flags.with(labels::flag(*reason)));
         self.count(facts, flags, duration);
         self.log(facts, flags, duration, &ending);
         self.worker.end_exchange(&self.activity);
@@ -233,11 +242,8 @@ impl Recorder {
         let cluster = destination.and_then(|destination| destination.cluster.as_deref());
         let endpoint = facts.endpoint.as_ref().and_then(|endpoint| endpoint.downcast_ref::<Endpoint>());
         let protocol = if facts.grpc { Protocol::Grpc } else { Protocol::Http };
-        let measured = Measured {
-            duration,
-            request_bytes: self.received(facts),
-            response_bytes: self.bytes_sent,
-        };
+        let measured =
+            Measured { duration, request_bytes: self.received(facts), response_bytes: self.bytes_sent };
         self.worker.labels.connection(cluster, endpoint, protocol, flags, |connection| {
             let labels = RequestLabels {
                 connection,

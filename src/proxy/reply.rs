@@ -107,7 +107,8 @@ pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
         facts.grpc
     };
     let message = message(error);
-    let mut response = if grpc { grpc_answer(reason, &message) } else { http_answer(reason.status(), message) };
+    let mut response =
+        if grpc { grpc_answer(reason, &message) } else { http_answer(reason.status(), message) };
     if error.must_close() {
         response.head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -137,7 +138,7 @@ fn grpc_answer(reason: Reason, message: &str) -> Response {
     let headers = &mut response.head.headers;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
-    if let Ok(message) = HeaderValue::try_from(grpc::encode_message(message)) {
+    if let Ok(message) = HeaderValue::try_from(&*grpc::encode_grpc_message(message)) {
         headers.insert("grpc-message", message);
     }
     response

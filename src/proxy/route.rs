@@ -18,7 +18,9 @@ pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error>
         let host = if host.is_empty() { "(none)" } else { host };
         Error::new(Reason::NoRoute).detail(match miss {
             Miss::Host => format!("no service or virtual host {host} in route table {table}"),
-            Miss::Rule { virtual_host } => format!("no rule of virtual host {virtual_host} matches this request"),
+            Miss::Rule { virtual_host } => {
+                format!("no rule of virtual host {} matches this request", virtual_host.name)
+            }
         })
     })?;
     let destination = route.pick(worker.random()).clone();

@@ -14,7 +14,9 @@ use tower::{Service, ServiceBuilder};
 /// Builds the stack of one worker.
 pub(crate) fn build(
     worker: &Rc<Worker>,
-) -> impl Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static> + Clone + 'static {
+) -> impl Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static>
++ Clone
++ 'static {
     let innermost = worker.clone();
     ServiceBuilder::new()
         // Sees every outcome: answers and failures of all layers below, panics, and exchanges that were dropped.
@@ -26,5 +28,7 @@ pub(crate) fn build(
         .layer(FilterLayer::<Transform>::new(filters::route::transform))
         .layer(TimeoutLayer::new(filters::route::timeout))
         .layer(cluster::PickLayer::new(worker.clone()))
-        .service(tower::service_fn(move |(request, picked)| upstream::call(innermost.clone(), request, picked)))
+        .service(tower::service_fn(move |(request, picked)| {
+            upstream::call(innermost.clone(), request, picked)
+        }))
 }

@@ -1,15 +1,15 @@
 //! Connections that are carried as bytes.
 
 use super::cluster::Picked;
-use super::connection::{Downstream, Io};
+use super::connection::Io;
 use super::labels;
 use super::upstream;
 use super::worker::{Tunnel, Worker};
-use crate::snapshot::{Destination, Tcp};
+use crate::snapshot::{Destination, Resource, Tcp};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{Protocol, TCP, TCP_CLOSED, TCP_OPENED, TCP_RECEIVED, TCP_SENT};
-use filter_api::{Error, Reason};
+use filter_api::{ConnectionFacts, Error, Reason};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
@@ -29,8 +29,7 @@ const BUFFER: usize = 16 * 1024;
 const CONNECT_ATTEMPTS: usize = 3;
 
 /// Carries one connection to the cluster that its chain names.
-pub(super) async fn serve(downstream: &Downstream, chain: &Tcp, io: Io) {
-    let worker = &downstream.worker;
+pub(super) async fn serve(worker: &Rc<Worker>, facts: &ConnectionFacts, chain: &Tcp, io: Io) {
     let started = Instant::now();
     let flow = Flow::new(chain.mesh.idle_timeout);
     let mut upstream_host = None;
@@ -38,10 +37,11 @@ pub(super) async fn serve(downstream: &Downstream, chain: &Tcp, io: Io) {
     let mut failure = None;
     let destination = chain.pick(worker.random()).cloned();
     let result = async {
-        let (destination, stream, picked) = open(worker, destination.as_ref(), downstream).await?;
+        let (destination, stream, picked) = open(worker, destination.as_ref(), facts).await?;
         upstream_host = picked.target.socket();
         upstream_local = stream.local_address();
-        let idle = destination.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.mesh.pool.tcp_idle_timeout);
+        let idle =
+            destination.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.mesh.pool.tcp_idle_timeout);
         flow.limit(idle);
         let series = worker.labels.connection(
             destination.cluster.as_deref(),
@@ -61,11 +61,10 @@ pub(super) async fn serve(downstream: &Downstream, chain: &Tcp, io: Io) {
     .await;
     let reason = result.err().map(|error| {
         failure = error.cause();
-        tracing::debug!(listener = %downstream.facts.listener, remote = %downstream.facts.remote, %error, "a TCP connection failed");
+        tracing::debug!(listener = %facts.listener, remote = %facts.remote, %error, "a TCP connection failed");
         error.reason()
     });
     if worker.logs() {
-        let facts = &downstream.facts;
         let cluster = destination.as_ref().map(|destination| &*destination.cluster_name);
         let duration = started.elapsed();
         let record = access_log::Record {
@@ -92,22 +91,23 @@ pub(super) async fn serve(downstream: &Downstream, chain: &Tcp, io: Io) {
 async fn open<'a>(
     worker: &Rc<Worker>,
     destination: Option<&'a Arc<Destination>>,
-    downstream: &Downstream,
+    facts: &ConnectionFacts,
 ) -> Result<(&'a Arc<Destination>, super::stream::Stream, Picked), Error> {
     let Some(destination) = destination else { return Err(Reason::NoRoute.into()) };
     let Some(cluster) = &destination.cluster else {
         let detail = format!("cluster {} does not exist", destination.cluster_name);
         return Err(Error::new(Reason::NoCluster).detail(detail));
     };
-    let Some(permit) = cluster.state.connections(cluster.mesh.pool.max_connections) else {
-        let detail = format!("the limit of connections (maxConnections) of cluster {} reached", cluster.mesh.name);
+    let Some(permit) = cluster.acquire(Resource::Connections) else {
+        let detail =
+            format!("the limit of connections (maxConnections) of cluster {} reached", cluster.mesh.name);
         return Err(Error::new(Reason::UpstreamOverflow).detail(detail));
     };
-    let mut tried = Vec::new();
+    let (mut tried, mut permit) = (Vec::new(), Some(permit));
     loop {
-        let picked = Picked::new(worker, cluster, &downstream.facts, &tried)?;
-        match upstream::connect(&picked.target, &cluster.mesh, Some(&downstream.facts)).await {
-            Ok(stream) => return Ok((destination, stream, picked.holding(permit))),
+        let picked = Picked::new(worker, cluster, facts, &tried)?;
+        match upstream::connect(&picked.target, &cluster.mesh, Some(facts)).await {
+            Ok(stream) => return Ok((destination, stream, picked.holding(permit.take()))),
             Err(error) => {
                 let Some(endpoint) = &picked.endpoint else { return Err(error) };
                 if tried.len() + 1 >= CONNECT_ATTEMPTS || tried.contains(&endpoint.id) {
@@ -167,8 +167,12 @@ pub(super) async fn copy_both(
         let up_result = up.poll(task, &mut downstream, &mut upstream, &flow.received, &flow.moved);
         let down_result = down.poll(task, &mut upstream, &mut downstream, &flow.sent, &flow.moved);
         match (up_result, down_result) {
-            (Poll::Ready(Err(side)), _) => Poll::Ready(Err(side.blame(Reason::DownstreamClosed, Reason::UpstreamClosed))),
-            (_, Poll::Ready(Err(side))) => Poll::Ready(Err(side.blame(Reason::UpstreamClosed, Reason::DownstreamClosed))),
+            (Poll::Ready(Err(side)), _) => {
+                Poll::Ready(Err(side.blame(Reason::DownstreamClosed, Reason::UpstreamClosed)))
+            }
+            (_, Poll::Ready(Err(side))) => {
+                Poll::Ready(Err(side.blame(Reason::UpstreamClosed, Reason::DownstreamClosed)))
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ => Poll::Pending,
         }
@@ -249,7 +253,9 @@ impl Half {
             if self.eof {
                 match Pin::new(&mut *writer).poll_shutdown(task) {
                     Poll::Ready(Ok(())) => self.done = true,
-                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => self.done = true,
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                        self.done = true
+                    }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Writer)),
                     Poll::Pending => return Poll::Pending,
                 }
@@ -273,7 +279,11 @@ impl Half {
         }
     }
 
-    fn fill(&mut self, task: &mut Context<'_>, reader: &mut (impl AsyncRead + Unpin)) -> Poll<io::Result<()>> {
+    fn fill(
+        &mut self,
+        task: &mut Context<'_>,
+        reader: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<()>> {
         self.buffer.resize(BUFFER, 0);
         let mut space = ReadBuf::new(&mut self.buffer);
         let polled = Pin::new(reader).poll_read(task, &mut space);

@@ -9,6 +9,7 @@ mod h2;
 mod pool;
 
 pub(crate) use connect::{Target, connect};
+pub(crate) use h1::MAX_BUFFER;
 pub(crate) use pool::{EndpointPool, Pools};
 
 use super::cluster::Picked;

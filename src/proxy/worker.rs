@@ -9,7 +9,7 @@ use super::record::Activity;
 use super::stack;
 use super::upstream::Pools;
 use crate::mesh::{self, Direction, Name};
-use crate::snapshot::{Cluster, Http, Listener, Snapshot};
+use crate::snapshot::{Cluster, Listener, Snapshot};
 use crate::telemetry::access_log::{self, Format, Formatter, Kept};
 use crate::telemetry::log_sink::{LogSink, WorkerLog};
 use crate::telemetry::metrics::{Registry, WorkerMetrics};
@@ -79,7 +79,6 @@ pub(crate) struct Worker {
     exchanges: RefCell<Vec<Rc<Activity>>>,
     tunnels: Rc<Tunnels>,
     tick: Notify,
-    no_http: Arc<Http>,
     counts: super::counts::Counts,
 }
 
@@ -171,7 +170,8 @@ impl Shared {
 
 /// Runs a worker on the current thread until its commands end.
 pub(crate) fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
         let worker = Rc::new(Worker::new(shared));
         let stack = stack::build(&worker);
@@ -181,7 +181,8 @@ pub(crate) fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) ->
             match command {
                 Command::Listen(name, socket) => {
                     let (stop, stopped) = watch::channel(false);
-                    let accepting = listener::accept(worker.clone(), name.clone(), socket, stopped, stack.clone());
+                    let accepting =
+                        listener::accept(worker.clone(), name.clone(), socket, stopped, stack.clone());
                     tokio::task::spawn_local(accepting);
                     listeners.entry(name).or_default().push(stop);
                 }
@@ -220,7 +221,6 @@ impl Worker {
             exchanges: RefCell::default(),
             tunnels: Rc::default(),
             tick: Notify::new(),
-            no_http: Arc::new(Http::none()),
             snapshot: RefCell::new(snapshot),
             shared,
         };
@@ -244,8 +244,12 @@ impl Worker {
         let clusters: HashMap<u32, &Arc<Cluster>> =
             snapshot.clusters().map(|cluster| (cluster.state.id, cluster)).collect();
         self.pools.retain(|cluster, endpoint| {
-            clusters.get(&cluster).is_some_and(|cluster| cluster.state.endpoints().contains(endpoint))
+            let Some(cluster) = clusters.get(&cluster) else { return false };
+            let endpoints = cluster.state.endpoints();
+            endpoint.is_none_or(|endpoint| endpoints.endpoints().iter().any(|known| known.id == endpoint))
         });
+        self.counts.retain(|cluster| clusters.contains_key(&cluster));
+        self.metrics.forget_stale();
         self.labels.retain(&snapshot.mesh.node, |cluster| clusters.contains_key(&cluster));
         self.reconcile_logs();
         // A connection whose listener or chain is gone hears of it here, not only with its next request.
@@ -262,10 +266,10 @@ impl Worker {
         }
         logs.sinks = targets.iter().map(|target| (target.sink.worker(), target.format.clone())).collect();
         for (log, _) in &logs.sinks {
-            tokio::task::spawn_local(log.clone().run());
+            tokio::task::spawn_local(log.clone().flush_in_time());
         }
-        logs.request_headers = targets.iter().flat_map(|target| target.format.request_headers()).cloned().collect();
-        logs.response_headers = targets.iter().flat_map(|target| target.format.response_headers()).cloned().collect();
+        logs.request_headers = targets.iter().flat_map(|target| target.format.request_headers()).collect();
+        logs.response_headers = targets.iter().flat_map(|target| target.format.response_headers()).collect();
         logs.request_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         logs.request_headers.dedup();
         logs.response_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -337,7 +341,8 @@ impl Worker {
             if self.conns.borrow().is_empty() && self.exchanges.borrow().is_empty() {
                 self.tick.notified().await;
             } else {
-                let busy = !self.exchanges.borrow().is_empty() || self.conns.borrow().iter().any(|conn| conn.is_waiting());
+                let busy = !self.exchanges.borrow().is_empty()
+                    || self.conns.borrow().iter().any(|conn| conn.is_waiting());
                 let pause = if busy { TICK } else { IDLE_TICK };
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -407,7 +412,8 @@ impl Worker {
 
     /// Asks every connection of this direction to go elsewhere, spread over some time so that the clients do not all return at once.
     async fn drain(self: Rc<Self>, direction: Direction, over: Duration) {
-        let conns: Vec<_> = self.conns.borrow().iter().filter(|conn| conn.direction() == direction).cloned().collect();
+        let conns: Vec<_> =
+            self.conns.borrow().iter().filter(|conn| conn.direction() == direction).cloned().collect();
         let Some(step) = over.checked_div(u32::try_from(conns.len()).unwrap_or(u32::MAX)) else { return };
         for conn in conns {
             conn.close(Close::Graceful);
@@ -432,13 +438,9 @@ impl Worker {
     pub(crate) fn is_own_address(&self, address: SocketAddr) -> bool {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         self.shared.own_addresses.load().iter().any(|own| {
-            own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && is_local(address))
+            own.port() == address.port()
+                && (own.ip() == address.ip() || own.ip().is_unspecified() && is_local(address))
         })
-    }
-
-    /// HTTP settings for a connection that has none.
-    pub(crate) fn no_http(&self) -> Arc<Http> {
-        self.no_http.clone()
     }
 
     /// What the log shows as authority.
@@ -450,7 +452,7 @@ impl Worker {
 
     /// Logs and counts a connection that is closed without having been served.
     pub(crate) fn refuse_connection(&self, listener: &Listener, peer: SocketAddr, reason: Reason, why: &str) {
-        self.counts.connection_refused(&self.metrics, reason);
+        self.counts.limit(&self.metrics, reason);
         tracing::debug!(listener = %listener.mesh.name, %peer, flag = reason.flag(), why, "a connection was closed");
     }
 
@@ -459,16 +461,17 @@ impl Worker {
     }
 
     pub(crate) fn count_detection_timeout(&self, listener: &str) {
-        self.counts.detection_timeout(&self.metrics, listener);
+        self.counts.detection_timeout(&self.metrics);
+        tracing::debug!(listener, "the protocol of a connection did not show in time");
     }
 
     pub(crate) fn count_accept_error(&self, listener: &str, error: &io::Error) {
-        self.counts.accept_error(&self.metrics, listener);
+        self.counts.accept_error(&self.metrics);
         tracing::warn!(listener, %error, "accepting a connection failed");
     }
 
     pub(crate) fn count_upstream_connection(&self, cluster: &Cluster) {
-        self.counts.upstream_opened(&self.metrics, cluster);
+        self.counts.pool(&self.metrics, cluster, |pool| pool.opened(&self.metrics));
     }
 }
 

@@ -10,7 +10,7 @@ mod time_format;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use self::operator::{Operator, Value};
 use super::flags::ResponseFlags;
@@ -128,9 +128,9 @@ pub struct Record<'a> {
     /// Upstream attempts, retries included.
     pub attempts: u32,
     /// Request headers as forwarded.
-    pub request_headers: Option<&'a HeaderMap>,
+    pub request_headers: Option<&'a dyn Headers>,
     /// Response headers.
-    pub response_headers: Option<&'a HeaderMap>,
+    pub response_headers: Option<&'a dyn Headers>,
     /// Response trailers.
     pub trailers: Option<&'a HeaderMap>,
     /// gRPC status, from trailers or headers.
@@ -161,6 +161,39 @@ pub struct Record<'a> {
     pub trace_id: Option<&'a str>,
     /// Number of the downstream connection.
     pub connection_id: Option<u64>,
+}
+
+/// Where a line finds header values: the whole head, or the few values that were kept of it.
+pub trait Headers: std::fmt::Debug {
+    /// The first value of a header.
+    fn value(&self, name: &HeaderName) -> Option<&HeaderValue>;
+}
+
+/// The values of some headers, kept because the head itself has gone on to the upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    names: &'a [HeaderName],
+    values: &'a [Option<HeaderValue>],
+}
+
+impl<'a> Kept<'a> {
+    /// `values` are those of `names`, in their order.
+    #[must_use]
+    pub fn new(names: &'a [HeaderName], values: &'a [Option<HeaderValue>]) -> Self {
+        Self { names, values }
+    }
+}
+
+impl Headers for HeaderMap {
+    fn value(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.get(name)
+    }
+}
+
+impl Headers for Kept<'_> {
+    fn value(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.values.get(self.names.iter().position(|kept| kept == name)?)?.as_ref()
+    }
 }
 
 /// Writes lines. One per worker: it keeps the current second's text.
@@ -222,6 +255,25 @@ impl Format {
         }
         let object = serde_json::from_str(format).map_err(|error| FormatError::json(&error))?;
         Self::json(&object)
+    }
+}
+
+impl Format {
+    /// The request headers that a line shows, for the caller to keep.
+    pub fn request_headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.operators().flat_map(Operator::request_headers)
+    }
+
+    /// The response headers that a line shows.
+    pub fn response_headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.operators().flat_map(Operator::response_headers)
+    }
+
+    fn operators(&self) -> impl Iterator<Item = &Operator> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(_) => None,
+            Piece::Inline(operator) | Piece::Typed(operator) => Some(operator),
+        })
     }
 }
 

@@ -1,13 +1,14 @@
 //! Opening a connection to an endpoint.
 
 use crate::mesh::{Cluster, EndpointAddress, ProxyProtocolVersion};
-use crate::proxy::proxy_protocol;
-use crate::proxy::socket;
+use crate::proxy::proxy_protocol::{self, Addresses};
+use crate::proxy::socket::{self, ConnectOptions, Keepalive};
 use crate::proxy::stream::Stream;
 use filter_api::{ConnectionFacts, Error, Reason};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
@@ -47,20 +48,18 @@ pub(crate) async fn connect(
     let opening = async {
         let mut stream = match target {
             Target::Socket(address) => {
-                let stream = socket::connect(*address, cluster.source_address).await?;
-                stream.set_nodelay(true)?;
-                if let Some(keepalive) = &cluster.pool.keepalive {
-                    socket::set_keepalive(&stream, keepalive)?;
-                }
+                let stream = socket::connect(*address, &options(cluster)).await?;
                 Stream::Tcp(stream)
             }
             Target::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
         };
         if let (Some(version), Some(downstream)) = (cluster.proxy_protocol, downstream) {
-            let header = match version {
-                ProxyProtocolVersion::V1 => proxy_protocol::write_v1(downstream.remote, downstream.local),
-                ProxyProtocolVersion::V2 => proxy_protocol::write_v2(downstream.remote, downstream.local),
-            };
+            let addresses = Addresses::Inet { source: downstream.remote, destination: downstream.local };
+            let mut header = Vec::with_capacity(128);
+            match version {
+                ProxyProtocolVersion::V1 => proxy_protocol::write_v1(&mut header, &addresses),
+                ProxyProtocolVersion::V2 => proxy_protocol::write_v2(&mut header, &addresses),
+            }
             stream.write_all(&header).await?;
         }
         Ok::<_, io::Error>(stream)
@@ -72,4 +71,15 @@ pub(crate) async fn connect(
             .retry_safe()
             .source(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}")))),
     }
+}
+
+fn options(cluster: &Cluster) -> ConnectOptions {
+    // What the kernel's own defaults are, where the author names only one of the three (tcp(7)).
+    let keepalive = cluster.pool.keepalive.as_ref().map(|keepalive| Keepalive {
+        time: keepalive.time.unwrap_or(Duration::from_secs(7200)),
+        interval: keepalive.interval.unwrap_or(Duration::from_secs(75)),
+        probes: keepalive.probes.unwrap_or(9),
+    });
+    let source = cluster.source_address.map(|address| SocketAddr::new(address, 0));
+    ConnectOptions { source, keepalive, ..ConnectOptions::default() }
 }

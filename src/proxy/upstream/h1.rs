@@ -3,6 +3,7 @@
 use super::connect::connect;
 use super::pool::{H1Connection, Lease};
 use crate::proxy::cluster::Picked;
+use crate::proxy::headers;
 use crate::proxy::worker::Worker;
 use filter_api::{Body, Error, Reason, Request, Response};
 use http::header::HOST;
@@ -20,8 +21,12 @@ pub(crate) const MAX_BUFFER: usize = 64 * 1024;
 /// A request that met a connection which its server was just closing goes to another one. Bounded, though each further connection is younger.
 const ATTEMPTS: u32 = 4;
 
-pub(super) async fn call(worker: Rc<Worker>, mut request: Request, picked: Picked) -> Result<Response, Error> {
-    let pool = worker.pools.of(picked.cluster.state.id(), picked.endpoint.id);
+pub(super) async fn call(
+    worker: Rc<Worker>,
+    mut request: Request,
+    picked: Picked,
+) -> Result<Response, Error> {
+    let pool = picked.pool.clone();
     to_http1(&mut request.head);
     let upgrade = is_upgrade(&request.head);
     let cx = request.cx;
@@ -44,19 +49,28 @@ pub(super) async fn call(worker: Rc<Worker>, mut request: Request, picked: Picke
             facts.upstream_sent = Some(std::time::Instant::now());
         }
         // A safe request without a body can be sent again when the server closed a connection that it had kept open without answering.
-        let again = (reused && is_idempotent(message.method()) && message.body().is_empty()).then(|| copy(&message));
+        let again =
+            (reused && is_idempotent(message.method()) && message.body().is_empty()).then(|| copy(&message));
         match connection.sender.try_send_request(message).await {
             Ok(response) => {
-                let (head, body) = response.into_parts();
+                let (mut head, body) = response.into_parts();
                 if let Some(limit) = keep_alive_limit(&head.headers) {
                     pool.learn_idle(limit);
                 }
+                let seen = headers::inspect_response(&head.headers);
+                if headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).is_err() {
+                    return Err(Error::new(Reason::UpstreamProtocol)
+                        .sent(true)
+                        .detail("its Connection header names end-to-end headers"));
+                }
                 cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
-                if upgrade && (head.status == http::StatusCode::SWITCHING_PROTOCOLS || head.status.is_success()) {
+                if upgrade
+                    && (head.status == http::StatusCode::SWITCHING_PROTOCOLS || head.status.is_success())
+                {
                     // The connection carries bytes from now on; hyper hands it over through the response.
                     drop(lease.detach());
                 } else {
-                    lease.hold(&cx);
+                    lease.hold(picked, &cx);
                 }
                 return Ok(Response { head, body: Body::upstream(body) });
             }
@@ -126,7 +140,10 @@ fn copy(message: &http::Request<Body>) -> http::Request<Body> {
 
 /// RFC 9110 9.2.2.
 pub(super) fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 pub(super) fn is_upgrade(head: &request::Parts) -> bool {
@@ -143,9 +160,10 @@ fn keep_alive_limit(headers: &http::HeaderMap) -> Option<Duration> {
 /// The server closed the connection before a single byte of a response.
 fn lost_without_answer(error: &hyper::Error) -> bool {
     use std::error::Error as _;
-    let reset = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(|source| {
-        matches!(source.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
-    });
+    let reset =
+        error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(|source| {
+            matches!(source.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+        });
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || reset
 }
 
@@ -153,7 +171,7 @@ fn failure(error: hyper::Error, unsent: bool) -> Error {
     if let Some(cause) = own_failure(&error) {
         return Error::new(cause).sent(!unsent).source(error);
     }
-    let reason = if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+    let reason = if error.is_parse() || error.is_parse_too_large() {
         Reason::UpstreamProtocol
     } else {
         Reason::UpstreamClosed

@@ -6,7 +6,7 @@ use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
 use crate::proxy::upstream::EndpointPool;
 use crate::proxy::worker::Worker;
-use crate::snapshot::Permit;
+use crate::snapshot::{Permit, Resource};
 use bytes::Bytes;
 use filter_api::{Body, ConnectionFacts, Error, Reason, Request, Response};
 use h2::client::SendRequest;
@@ -45,18 +45,22 @@ pub(crate) struct H2Connection {
     opened: Instant,
     idle_since: Cell<Instant>,
     closed: Rc<Cell<bool>>,
-    _permit: Option<Permit>,
+    _permit: Permit,
 }
 
 /// One stream of a connection, until the exchange is over.
 #[derive(Debug)]
 struct Stream(Rc<H2Connection>);
 
-pub(super) async fn call(worker: Rc<Worker>, mut request: Request, picked: Picked) -> Result<Response, Error> {
-    let pool = worker.pools.of(picked.cluster.state.id(), picked.endpoint.id);
+pub(super) async fn call(
+    worker: Rc<Worker>,
+    mut request: Request,
+    picked: Picked,
+) -> Result<Response, Error> {
+    let pool = picked.pool.clone();
     to_http2(&mut request.head)?;
     let cx = request.cx;
-    let Some(permit) = picked.cluster.state.requests(picked.cluster.mesh.pool.max_requests) else {
+    let Some(permit) = picked.cluster.acquire(Resource::Requests) else {
         let name = &picked.cluster.mesh.name;
         let detail = format!("the limit of requests (http2MaxRequests) of cluster {name} reached");
         return Err(Error::new(Reason::UpstreamOverflow).retry_safe().detail(detail));
@@ -103,7 +107,7 @@ pub(super) async fn call(worker: Rc<Worker>, mut request: Request, picked: Picke
         };
         if no_body {
             match response.await {
-                Ok(response) => return Ok(answer(response, stream, permit, &cx)),
+                Ok(response) => return Ok(answer(response, (stream, permit, picked), &cx)),
                 Err(error) if attempt < ATTEMPTS && again.is_some() && never_processed(&error) => {
                     stream.0.closed.set(true);
                     head = again;
@@ -112,7 +116,7 @@ pub(super) async fn call(worker: Rc<Worker>, mut request: Request, picked: Picke
                 Err(error) => return Err(failure(error, true)),
             }
         }
-        return with_body(response, send, body, stream, permit, &cx).await;
+        return with_body(response, send, body, (stream, permit, picked), &cx).await;
     }
     Err(Reason::Internal.into())
 }
@@ -122,11 +126,11 @@ async fn with_body(
     mut response: h2::client::ResponseFuture,
     send: h2::SendStream<Bytes>,
     body: Body,
-    stream: Stream,
-    permit: Permit,
+    held: Held,
     cx: &filter_api::Cx,
 ) -> Result<Response, Error> {
-    let mut moving: Option<Pin<Box<dyn Future<Output = Result<(), Error>>>>> = Some(Box::pin(move_body(body, send)));
+    let mut moving: Option<Pin<Box<dyn Future<Output = Result<(), Error>>>>> =
+        Some(Box::pin(move_body(body, send)));
     let response = poll_fn(|task| {
         if let Some(future) = &mut moving
             && let Poll::Ready(done) = future.as_mut().poll(task)
@@ -145,7 +149,7 @@ async fn with_body(
             let _ = rest.await;
         });
     }
-    Ok(answer(response, stream, permit, cx))
+    Ok(answer(response, held, cx))
 }
 
 /// Sends a body frame by frame, no faster than the peer's flow control allows.
@@ -210,9 +214,12 @@ async fn send_data(send: &mut h2::SendStream<Bytes>, mut data: Bytes, end: bool)
     true
 }
 
-fn answer(response: http::Response<h2::RecvStream>, stream: Stream, permit: Permit, cx: &filter_api::Cx) -> Response {
+/// What an exchange keeps until it is over.
+type Held = (Stream, Permit, Picked);
+
+fn answer(response: http::Response<h2::RecvStream>, held: Held, cx: &filter_api::Cx) -> Response {
     cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
-    cx.hold(Box::new((stream, permit)));
+    cx.hold(Box::new(held));
     let (head, body) = response.into_parts();
     Response { head, body: Body::h2(body) }
 }
@@ -227,12 +234,19 @@ async fn connection(
     loop {
         let now = Instant::now();
         pool.h2.borrow_mut().retain(|connection| connection.is_usable(now, &picked.cluster.mesh.pool));
-        let free = pool.h2.borrow().iter().find(|connection| connection.has_room(&picked.cluster.mesh.pool)).cloned();
+        let free = pool
+            .h2
+            .borrow()
+            .iter()
+            .find(|connection| connection.has_room(&picked.cluster.mesh.pool))
+            .cloned();
         if let Some(connection) = free {
             return Ok((connection, true));
         }
         if let Some(permit) = may_open(pool, picked) {
-            return open(worker, pool, picked, downstream, permit).await.map(|connection| (connection, false));
+            return open(worker, pool, picked, downstream, permit)
+                .await
+                .map(|connection| (connection, false));
         }
         // Somebody else is opening one: wait for it, then look again.
         let waiting = {
@@ -245,14 +259,20 @@ async fn connection(
 }
 
 /// `None` while another request is already opening a connection: a burst must not open one connection each.
-fn may_open(pool: &EndpointPool, picked: &Picked) -> Option<Option<Permit>> {
+fn may_open(pool: &EndpointPool, picked: &Picked) -> Option<Permit> {
     let first = pool.h2_opening.borrow().is_empty();
     if !first {
         return None;
     }
     // A placeholder marks that an opening is under way.
     pool.h2_opening.borrow_mut().push(oneshot::channel().0);
-    Some(picked.cluster.state.connections(picked.cluster.mesh.pool.max_connections))
+    let cluster = &picked.cluster;
+    // More streams than one connection takes go on a further one whatever the limit: it is one of HTTP/1 and TCP connections (Envoy).
+    Some(
+        cluster
+            .acquire(Resource::Connections)
+            .unwrap_or_else(|| cluster.acquire_anyway(Resource::Connections)),
+    )
 }
 
 async fn open(
@@ -260,7 +280,7 @@ async fn open(
     pool: &Rc<EndpointPool>,
     picked: &Picked,
     downstream: &ConnectionFacts,
-    permit: Option<Permit>,
+    permit: Permit,
 ) -> Result<Rc<H2Connection>, Error> {
     /// Wakes who waits, also when the opening failed or was given up.
     struct Opened(Rc<EndpointPool>);
@@ -317,9 +337,10 @@ impl H2Connection {
 
     /// False when it is closed, too old, used up, or was idle for too long.
     pub(super) fn is_usable(&self, now: Instant, limits: &Pool) -> bool {
-        let old = !limits.max_connection_duration.is_zero() && now - self.opened >= limits.max_connection_duration;
-        let used_up =
-            limits.max_requests_per_connection != 0 && self.requests.get() >= limits.max_requests_per_connection;
+        let old =
+            !limits.max_connection_duration.is_zero() && now - self.opened >= limits.max_connection_duration;
+        let used_up = limits.max_requests_per_connection != 0
+            && self.requests.get() >= limits.max_requests_per_connection;
         let idle = self.active.get() == 0
             && !limits.idle_timeout.is_zero()
             && now - self.idle_since.get() >= limits.idle_timeout;
@@ -327,7 +348,8 @@ impl H2Connection {
     }
 
     fn has_room(&self, limits: &Pool) -> bool {
-        let configured = if limits.max_concurrent_streams == 0 { u32::MAX } else { limits.max_concurrent_streams };
+        let configured =
+            if limits.max_concurrent_streams == 0 { u32::MAX } else { limits.max_concurrent_streams };
         let peer = u32::try_from(self.sender.borrow().current_max_send_streams()).unwrap_or(u32::MAX);
         self.active.get() < configured.min(peer).min(STREAMS_PER_CONNECTION)
     }
@@ -359,7 +381,8 @@ fn to_http2(head: &mut request::Parts) -> Result<(), Error> {
     }
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     if parts.authority.is_none() {
-        let host = host.ok_or_else(|| Error::new(Reason::BadAuthority).detail("the request has no authority"))?;
+        let host =
+            host.ok_or_else(|| Error::new(Reason::BadAuthority).detail("the request has no authority"))?;
         let authority = Authority::try_from(host.as_bytes())
             .map_err(|error| Error::new(Reason::BadAuthority).detail(error.to_string()))?;
         parts.authority = Some(authority);
@@ -367,7 +390,8 @@ fn to_http2(head: &mut request::Parts) -> Result<(), Error> {
     if head.method != Method::CONNECT || parts.path_and_query.is_some() {
         parts.scheme.get_or_insert(Scheme::HTTP);
     }
-    head.uri = Uri::from_parts(parts).map_err(|error| Error::new(Reason::BadPath).detail(error.to_string()))?;
+    head.uri =
+        Uri::from_parts(parts).map_err(|error| Error::new(Reason::BadPath).detail(error.to_string()))?;
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use super::h2::H2Connection;
 use crate::mesh::Pool;
-use crate::snapshot::{Cluster, Permit};
+use crate::proxy::cluster::Picked;
+use crate::snapshot::{Cluster, Permit, Resource};
 use filter_api::{Body, Cx, Error, Reason};
 use hyper::client::conn::http1::SendRequest;
 use rustc_hash::FxHashMap;
@@ -16,7 +17,11 @@ use tokio::time::Instant;
 
 /// All pools of a worker. Keyed by the endpoint's id, which is unique for the life of the process.
 #[derive(Debug, Default)]
-pub(crate) struct Pools(RefCell<FxHashMap<(u32, u32), Rc<EndpointPool>>>);
+pub(crate) struct Pools {
+    endpoints: RefCell<FxHashMap<(u32, u32), Rc<EndpointPool>>>,
+    /// Of clusters that forward to wherever the downstream wanted to go.
+    addresses: RefCell<FxHashMap<(u32, SocketAddr), Rc<EndpointPool>>>,
+}
 
 /// The connections of one worker to one endpoint.
 #[derive(Debug, Default)]
@@ -48,7 +53,7 @@ pub(crate) struct H1Connection {
 #[derive(Debug)]
 struct Open {
     pool: Rc<EndpointPool>,
-    _permit: Option<Permit>,
+    _permit: Permit,
 }
 
 /// A connection that an exchange has taken. Dropped at the end of the exchange, it goes back to its pool.
@@ -69,46 +74,70 @@ struct Limits {
 /// How long a request may wait for a connection to come back when the limit of connections is reached and no limit of time is set on its route.
 const PENDING_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Addresses that passthrough clusters keep connections to; beyond, a connection is used once.
+const MAX_ADDRESSES: usize = 4096;
+
 /// A connection is not used in the last part of the time after which its server closes it: the request could cross the FIN.
 const IDLE_SAFETY: f64 = 0.9;
 
 impl Pools {
     /// The pool of an endpoint.
     pub(crate) fn of(&self, cluster: u32, endpoint: u32) -> Rc<EndpointPool> {
-        if let Some(pool) = self.0.borrow().get(&(cluster, endpoint)) {
+        if let Some(pool) = self.endpoints.borrow().get(&(cluster, endpoint)) {
             return pool.clone();
         }
-        self.0.borrow_mut().entry((cluster, endpoint)).or_default().clone()
+        self.endpoints.borrow_mut().entry((cluster, endpoint)).or_default().clone()
     }
 
-    /// Lets go of the pools whose endpoint `keep` does not know any more: idle connections close, busy ones after their exchange.
-    pub(crate) fn retain(&self, mut keep: impl FnMut(u32, u32) -> bool) {
-        self.0.borrow_mut().retain(|(cluster, endpoint), pool| {
-            let keep = keep(*cluster, *endpoint);
+    /// The pool of an address that a passthrough cluster forwards to.
+    pub(crate) fn of_address(&self, cluster: u32, address: SocketAddr) -> Rc<EndpointPool> {
+        let mut addresses = self.addresses.borrow_mut();
+        if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&(cluster, address)) {
+            return Rc::default();
+        }
+        addresses.entry((cluster, address)).or_default().clone()
+    }
+
+    /// Lets go of the pools whose endpoint `keep` does not know any more: idle connections close, busy ones after their exchange. Of an address,
+    /// only the cluster is asked for.
+    pub(crate) fn retain(&self, mut keep: impl FnMut(u32, Option<u32>) -> bool) {
+        let mut kept = |cluster, endpoint, pool: &EndpointPool| {
+            let keep = keep(cluster, endpoint);
             if !keep {
                 pool.retire();
             }
             keep
-        });
+        };
+        self.endpoints.borrow_mut().retain(|(cluster, endpoint), pool| kept(*cluster, Some(*endpoint), pool));
+        self.addresses.borrow_mut().retain(|(cluster, _), pool| kept(*cluster, None, pool));
     }
 
     /// Closes what was idle for too long. Called by the worker's clock.
-    pub(crate) fn expire(&self, now: Instant, idle: impl Fn(u32) -> Option<Pool>) {
-        for ((cluster, _), pool) in &*self.0.borrow() {
-            let Some(limits) = idle(*cluster) else { continue };
-            let limit = pool.idle_limit(limits.idle_timeout);
-            pool.idle.borrow_mut().retain(|connection| {
-                !connection.sender.is_closed() && limit.is_none_or(|limit| now - connection.idle_since < limit)
-            });
-            pool.h2.borrow_mut().retain(|connection| connection.is_usable(now, &limits));
-        }
+    pub(crate) fn expire(&self, now: Instant, limits: impl Fn(u32) -> Option<Pool>) {
+        let expire = |cluster: u32, pool: &EndpointPool| {
+            if let Some(limits) = limits(cluster) {
+                let limit = pool.idle_limit(limits.idle_timeout);
+                pool.idle.borrow_mut().retain(|connection| {
+                    !connection.sender.is_closed()
+                        && limit.is_none_or(|limit| now - connection.idle_since < limit)
+                });
+                pool.h2.borrow_mut().retain(|connection| connection.is_usable(now, &limits));
+            }
+        };
+        self.endpoints.borrow().iter().for_each(|((cluster, _), pool)| expire(*cluster, pool));
+        self.addresses.borrow_mut().retain(|(cluster, _), pool| {
+            expire(*cluster, pool);
+            Rc::strong_count(pool) > 1 || !pool.idle.borrow().is_empty() || !pool.h2.borrow().is_empty()
+        });
     }
 
     /// Idle and open connections, for metrics.
     pub(crate) fn count(&self, cluster: u32) -> (usize, usize) {
-        let pools = self.0.borrow();
-        let pools = pools.iter().filter(|((of, _), _)| *of == cluster).map(|(_, pool)| pool);
-        pools.fold((0, 0), |(idle, open), pool| {
+        let endpoints = self.endpoints.borrow();
+        let addresses = self.addresses.borrow();
+        let endpoints = endpoints.iter().filter(|((of, _), _)| *of == cluster).map(|(_, pool)| pool);
+        let addresses = addresses.iter().filter(|((of, _), _)| *of == cluster).map(|(_, pool)| pool);
+        endpoints.chain(addresses).fold((0, 0), |(idle, open), pool| {
             let h2 = pool.h2.borrow();
             let h2_idle = h2.iter().filter(|connection| connection.active() == 0).count();
             (idle + pool.idle.borrow().len() + h2_idle, open + pool.open.get() as usize + h2.len())
@@ -166,7 +195,7 @@ impl EndpointPool {
         self: &Rc<Self>,
         sender: SendRequest<Body>,
         local: Option<SocketAddr>,
-        permit: Option<Permit>,
+        permit: Permit,
     ) -> H1Connection {
         self.open.set(self.open.get() + 1);
         let now = Instant::now();
@@ -175,21 +204,21 @@ impl EndpointPool {
     }
 
     /// A permit for one more connection. A worker that has none to this endpoint may always open one, whatever the limit.
-    pub(super) fn may_open(&self, cluster: &Cluster) -> Option<Option<Permit>> {
-        match cluster.state.connections(cluster.mesh.pool.max_connections) {
-            Some(permit) => Some(Some(permit)),
-            None if self.open.get() == 0 => Some(None),
-            None => None,
-        }
+    pub(super) fn may_open(&self, cluster: &Cluster) -> Option<Permit> {
+        cluster
+            .acquire(Resource::Connections)
+            .or_else(|| (self.open.get() == 0).then(|| cluster.acquire_anyway(Resource::Connections)))
     }
 
     /// Waits until a connection comes back.
     pub(super) async fn wait(&self, cluster: &Cluster) -> Result<H1Connection, Error> {
         let overflow = |what: &str| {
             let name = &cluster.mesh.name;
-            Error::new(Reason::UpstreamOverflow).retry_safe().detail(format!("{what} of cluster {name} reached"))
+            Error::new(Reason::UpstreamOverflow)
+                .retry_safe()
+                .detail(format!("{what} of cluster {name} reached"))
         };
-        let Some(_pending) = cluster.state.pending(cluster.mesh.pool.max_pending) else {
+        let Some(_pending) = cluster.acquire(Resource::Pending) else {
             return Err(overflow("the limit of pending requests (http1MaxPendingRequests)"));
         };
         let (sender, receiver) = oneshot::channel();
@@ -239,9 +268,9 @@ impl Lease {
         self.connection.as_mut()
     }
 
-    /// Keeps the connection until the exchange is over.
-    pub(super) fn hold(self, cx: &Cx) {
-        cx.hold(Box::new(self));
+    /// Keeps the connection, and what else was picked, until the exchange is over.
+    pub(super) fn hold(self, picked: Picked, cx: &Cx) {
+        cx.hold(Box::new((self, picked)));
     }
 
     /// Takes the connection out of the pool's reach: it carries an upgrade, or it is broken.
@@ -272,7 +301,8 @@ impl Drop for Lease {
         // way leaves the connection unusable, which `ready` reports.
         let pool = self.pool.clone();
         tokio::task::spawn_local(async move {
-            if let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(5), connection.sender.ready()).await {
+            if let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(5), connection.sender.ready()).await
+            {
                 pool.put_back(connection);
             }
         });

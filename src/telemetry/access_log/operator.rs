@@ -4,10 +4,10 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, Version};
+use http::{HeaderName, Version};
 
-use super::Record;
 use super::time_format::TimeFormat;
+use super::{Headers, Record};
 use crate::telemetry::flags::ResponseFlags;
 
 /// One operator with its arguments.
@@ -191,8 +191,30 @@ impl Operator {
                 }
             }
             Field::Response(first, second) => either(first, second.as_ref(), record.response_headers, record),
-            Field::Trailer(first, second) => either(first, second.as_ref(), record.trailers, record),
+            Field::Trailer(first, second) => {
+                either(first, second.as_ref(), record.trailers.map(|trailers| trailers as _), record)
+            }
         }
+    }
+
+    /// Request headers that the value may come from.
+    pub(super) fn request_headers(&self) -> impl Iterator<Item = HeaderName> {
+        let (first, second) = match &self.field {
+            Field::Request(first, second) | Field::RequestWithoutQuery(first, second) => {
+                (Some(first), second.as_ref())
+            }
+            _ => (None, None),
+        };
+        first.into_iter().chain(second).filter_map(Source::header)
+    }
+
+    /// Response headers that the value may come from.
+    pub(super) fn response_headers(&self) -> impl Iterator<Item = HeaderName> {
+        let (first, second) = match &self.field {
+            Field::Response(first, second) => (Some(first), second.as_ref()),
+            _ => (None, None),
+        };
+        first.into_iter().chain(second).filter_map(Source::header)
     }
 
     /// The value cut to the operator's length.
@@ -251,8 +273,16 @@ impl Simple {
 }
 
 impl Source {
-    fn value<'a>(&'a self, headers: Option<&'a HeaderMap>, record: &Record<'a>) -> Value<'a> {
-        let header = |name| match headers.and_then(|headers| headers.get(name)) {
+    fn header(&self) -> Option<HeaderName> {
+        match self {
+            Self::Header(name) => Some(name.clone()),
+            Self::Authority => Some(http::header::HOST),
+            _ => None,
+        }
+    }
+
+    fn value<'a>(&'a self, headers: Option<&'a dyn Headers>, record: &Record<'a>) -> Value<'a> {
+        let header = |name| match headers.and_then(|headers| headers.value(name)) {
             Some(value) => Value::Text(value.as_bytes()),
             None => Value::Absent,
         };
@@ -311,7 +341,7 @@ impl AddressPart {
 fn either<'a>(
     first: &'a Source,
     second: Option<&'a Source>,
-    headers: Option<&'a HeaderMap>,
+    headers: Option<&'a dyn Headers>,
     record: &Record<'a>,
 ) -> Value<'a> {
     match (first.value(headers, record), second) {
