@@ -1,0 +1,4 @@
+//! What people write, and where it comes from: typed objects out of folders of YAML, each with its place.
+
+pub mod resources;
+pub mod spans;
