@@ -124,7 +124,7 @@ pub enum Spec {
     /// Routes of hosts.
     VirtualService(VirtualService),
     /// The policy towards a host.
-    DestinationRule(DestinationRule),
+    DestinationRule(Box<DestinationRule>),
     /// A service that Kubernetes does not know.
     ServiceEntry(ServiceEntry),
     /// A workload outside of Kubernetes.

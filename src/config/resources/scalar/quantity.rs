@@ -42,7 +42,7 @@ impl FromStr for Quantity {
 
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = |&&(_, scale): &&(&str, u64)| self.0 >= scale && self.0 % scale == 0;
+        let whole = |&&(_, scale): &&(&str, u64)| self.0 >= scale && self.0.is_multiple_of(scale);
         match UNITS.iter().filter(|(name, _)| name.ends_with('i')).find(whole) {
             Some((name, scale)) => write!(f, "{}{name}", self.0 / scale),
             None => write!(f, "{}", self.0),
