@@ -77,6 +77,7 @@ pub enum ServiceType {
 /// A port of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(rename = "KubernetesServicePort")]
 pub struct ServicePort {
     /// Its name, whose prefix may name the protocol.
     pub name: Option<String>,

@@ -84,6 +84,6 @@ proptest! {
 
     #[test]
     fn no_text_makes_a_scalar_panic(text: String) {
-        drop((text.parse::<Duration>(), text.parse::<Quantity>(), text.parse::<Timestamp>()));
+        let _ = (text.parse::<Duration>(), text.parse::<Quantity>(), text.parse::<Timestamp>());
     }
 }
