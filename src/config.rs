@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod fields;
+pub mod files;
 pub mod finding;
 pub mod resources;
 pub mod spans;

@@ -30,8 +30,10 @@ pub struct Reading {
     pub objects: Vec<Object>,
     /// What there is to say about the file and about documents that are no objects of ours.
     pub findings: Vec<Finding>,
-    /// Whether the file, or the identity of one of its objects, cannot be read: what it held before is kept.
+    /// Whether the identity of one of its objects cannot be told: what it held before and holds no longer is kept.
     pub unreadable: bool,
+    /// Whether reading ended at a syntax error, so that the objects before it are not all of them.
+    pub broken: bool,
 }
 
 /// One object of a file, accepted or rejected.
@@ -57,6 +59,7 @@ pub fn decode(file: &Arc<Path>, text: &str, strictness: Strictness) -> Reading {
     }
     if let Some(fault) = fault {
         reading.unreadable = true;
+        reading.broken = true;
         reading.findings.push(from_fault(file, None, fault));
     }
     reading

@@ -105,6 +105,12 @@ fn is_name(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }
 
+/// A kind of ours in a group that is missing or nearly ours: read as a foreign kind it would be lost in silence.
+fn is_misspelt(group: &str, name: &str) -> bool {
+    let ours = Kind::ALL.into_iter().filter(|kind| kind.name() == name && *kind != Kind::Service);
+    ours.into_iter().any(|kind| group.is_empty() || nearest(group, std::iter::once(kind.group())).is_some())
+}
+
 fn foreign(
     group: &str,
     name: &str,
@@ -127,7 +133,7 @@ fn foreign(
             "a list is not read".to_owned(),
             &hint,
         )]);
-    } else if group.ends_with("istio.io") || group == "sidegate.io" {
+    } else if group.ends_with("istio.io") || group == "sidegate.io" || is_misspelt(group, name) {
         let names = Kind::ALL.into_iter().filter(|kind| kind.group() == group).map(Kind::name);
         let hint = match (Kind::ALL.into_iter().find(|kind| kind.name() == name), nearest(name, names)) {
             (Some(kind), _) => format!("write `apiVersion: {}/{}`", kind.group(), kind.versions()[0]),

@@ -149,6 +149,18 @@ fn own_security_kinds_are_refused_and_other_own_kinds_warn() {
 }
 
 #[test]
+fn a_misspelt_group_is_no_foreign_kind() {
+    for group in ["networking.istio.oi/v1", "v1", "networking.istio.io/v2"] {
+        let reading = read(&HEAD.replace("networking.istio.io/v1", group));
+        assert!(reading.unreadable, "{group}: {:?}", said(&reading));
+    }
+    for (group, kind) in [("networking.k8s.io/v1", "NetworkPolicy"), ("serving.knative.dev/v1", "Service")] {
+        let reading = read(&format!("apiVersion: {group}\nkind: {kind}\nmetadata: {{name: x}}\n"));
+        assert_eq!(reading.findings[0].severity, Severity::Info, "{:?}", said(&reading));
+    }
+}
+
+#[test]
 fn the_mesh_configuration_is_read_out_of_its_config_map() {
     let reading = read(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    accessLogFile: /dev/stdout\n    ingressClass: istio\n    outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n    rootNamespce: x\n",
