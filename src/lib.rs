@@ -1,6 +1,8 @@
 //! Sidegate: a service-mesh sidecar proxy. The binary is thin, this library is the product.
 
 pub mod admin;
+pub mod app;
+pub mod config;
 pub mod filters;
 pub mod mesh;
 pub mod proxy;
