@@ -1,0 +1,2 @@
+//! The wiring: configuration to mesh, mesh to workers; start, reload, drain, stop.
+mod workers;
