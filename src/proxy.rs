@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod connection;
 mod counts;
+mod limits;
 pub mod detect;
 #[doc(hidden)]
 pub mod fuzz;
@@ -27,5 +28,6 @@ mod upstream;
 mod worker;
 
 pub(crate) use listener::Socket;
+pub use limits::LIMITS;
 pub(crate) use worker::{Command, run};
 pub use worker::{LogTarget, Shared};

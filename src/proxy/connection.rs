@@ -154,7 +154,7 @@ pub(super) async fn serve<S>(
             http::serve(Rc::new(downstream), stack, io).await;
         }
         ChainProtocol::Tcp(tcp) | ChainProtocol::Detect { tcp, .. } => {
-            tcp::serve(&worker, &facts, tcp, io).await;
+            tcp::serve(&worker, listener.mesh.direction, &facts, tcp, io).await;
         }
         ChainProtocol::Http(_) => {
             let why = format!("it speaks {}, and the port is declared HTTP", facts.protocol.as_str());

@@ -5,6 +5,7 @@ use super::record::Recorded;
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
 use super::worker::Worker;
+use crate::mesh::Direction;
 use filter_api::{Body, Cx, Protocol, Request};
 use http::header::{CONTENT_TYPE, TRAILER};
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -86,7 +87,7 @@ where
         let body =
             if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
         let inner = self.stack.borrow_mut().call(Request { head, body, cx });
-        Exchange { inner, upgrade, http1, worker: downstream.worker.clone(), busy: Some(busy) }
+        Exchange { inner, upgrade, http1, worker: downstream.worker.clone(), direction: downstream.conn.direction(), busy: Some(busy) }
     }
 }
 
@@ -98,6 +99,7 @@ pin_project_lite::pin_project! {
         upgrade: Option<hyper::upgrade::OnUpgrade>,
         http1: bool,
         worker: Rc<Worker>,
+        direction: Direction,
         busy: Option<Busy>,
     }
 }
@@ -115,7 +117,7 @@ where
             Some(upgrade)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS || opens_connect(&response) =>
             {
-                tunnel::start(this.worker, upgrade, &mut response);
+                tunnel::start(this.worker, *this.direction, upgrade, &mut response);
             }
             _ if *this.http1 => announce_trailers(&mut response),
             _ => {}

@@ -5,6 +5,7 @@ use super::connection::Io;
 use super::labels;
 use super::upstream;
 use super::worker::{Tunnel, Worker};
+use crate::mesh::Direction;
 use crate::snapshot::{Destination, Resource, Tcp};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
@@ -29,7 +30,7 @@ const BUFFER: usize = 16 * 1024;
 const CONNECT_ATTEMPTS: usize = 3;
 
 /// Carries one connection to the cluster that its chain names.
-pub(super) async fn serve(worker: &Rc<Worker>, facts: &ConnectionFacts, chain: &Tcp, io: Io) {
+pub(super) async fn serve(worker: &Rc<Worker>, direction: Direction, facts: &ConnectionFacts, chain: &Tcp, io: Io) {
     let started = Instant::now();
     let flow = Flow::new(chain.mesh.idle_timeout);
     let mut upstream_host = None;
@@ -51,7 +52,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, facts: &ConnectionFacts, chain: &
             |labels| worker.metrics.connection(&TCP, &labels),
         );
         worker.metrics.add(&series, TCP_OPENED, 1);
-        let tunnel = worker.open_tunnel();
+        let tunnel = worker.open_tunnel(direction);
         let ended = copy_both(io, stream, &flow, &tunnel).await;
         worker.metrics.add(&series, TCP_RECEIVED, flow.received());
         worker.metrics.add(&series, TCP_SENT, flow.sent());

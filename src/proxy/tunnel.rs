@@ -3,6 +3,7 @@
 use super::record::{Ending, Recorded};
 use super::tcp::{self, Flow};
 use super::worker::Worker;
+use crate::mesh::Direction;
 use filter_api::{End, Outcome, Reason};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -11,10 +12,15 @@ use std::time::Duration;
 
 /// Starts the tunnel that `response` opens. Nothing the client sends goes upstream before: hyper hands its end over only once the response head
 /// is written.
-pub(super) fn start(worker: &Rc<Worker>, downstream: OnUpgrade, response: &mut http::Response<Recorded>) {
+pub(super) fn start(
+    worker: &Rc<Worker>,
+    direction: Direction,
+    downstream: OnUpgrade,
+    response: &mut http::Response<Recorded>,
+) {
     let Some(upstream) = response.extensions_mut().remove::<OnUpgrade>() else { return };
     let (recorder, observers) = response.body_mut().into_tunnel();
-    let tunnel = worker.open_tunnel();
+    let tunnel = worker.open_tunnel(direction);
     tokio::task::spawn_local(async move {
         let (mut recorder, observers) = (recorder, observers);
         let _tunnel = tunnel.clone();

@@ -36,7 +36,7 @@ pub struct Shared {
     registry: Arc<Registry>,
     /// Addresses that listeners are bound to: a connection to one of them would come back to us.
     own_addresses: ArcSwap<Vec<SocketAddr>>,
-    connections: AtomicU32,
+    connections: [AtomicU32; 3],
     draining: AtomicBool,
 }
 
@@ -105,6 +105,7 @@ pub(crate) struct Tunnel(Rc<OpenTunnel>);
 struct OpenTunnel {
     all: Rc<Tunnels>,
     shared: Arc<Shared>,
+    direction: Direction,
 }
 
 /// How often connections and exchanges are looked at while there are any under way.
@@ -122,7 +123,7 @@ impl Shared {
             logs: ArcSwap::default(),
             registry,
             own_addresses: ArcSwap::default(),
-            connections: AtomicU32::new(0),
+            connections: Default::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -147,9 +148,17 @@ impl Shared {
         self.own_addresses.store(Arc::new(addresses));
     }
 
-    /// Downstream connections of all workers, tunnels included.
-    pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
+    /// Downstream connections of all workers in one direction, tunnels included.
+    pub fn connections(&self, direction: Direction) -> u32 {
+        self.count(direction).load(Ordering::Relaxed)
+    }
+
+    fn count(&self, direction: Direction) -> &AtomicU32 {
+        match direction {
+            Direction::Inbound => &self.connections[0],
+            Direction::Outbound => &self.connections[1],
+            Direction::Gateway => &self.connections[2],
+        }
     }
 
     /// Marks that the process is going away.
@@ -380,7 +389,7 @@ impl Worker {
         let mut conns = self.conns.borrow_mut();
         conn.place.set(conns.len());
         conns.push(conn.clone());
-        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.shared.count(conn.direction()).fetch_add(1, Ordering::Relaxed);
         if self.shared.is_draining() && conn.direction() != Direction::Outbound {
             conn.close(Close::Graceful);
         }
@@ -405,9 +414,9 @@ impl Worker {
     }
 
     /// A connection that carries bytes from now on.
-    pub(crate) fn open_tunnel(&self) -> Tunnel {
-        self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        Tunnel(Rc::new(OpenTunnel { all: self.tunnels.clone(), shared: self.shared.clone() }))
+    pub(crate) fn open_tunnel(&self, direction: Direction) -> Tunnel {
+        self.shared.count(direction).fetch_add(1, Ordering::Relaxed);
+        Tunnel(Rc::new(OpenTunnel { all: self.tunnels.clone(), shared: self.shared.clone(), direction }))
     }
 
     /// Asks every connection of this direction to go elsewhere, spread over some time so that the clients do not all return at once.
@@ -488,7 +497,7 @@ pub(crate) struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.shared.count(self.conn.direction()).fetch_sub(1, Ordering::Relaxed);
         let mut conns = self.worker.conns.borrow_mut();
         let place = self.conn.place.get();
         if place < conns.len() {
@@ -512,6 +521,6 @@ impl Tunnel {
 
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.count(self.direction).fetch_sub(1, Ordering::Relaxed);
     }
 }
