@@ -113,10 +113,10 @@ impl VirtualHost {
             if known.is_none() {
                 rules.push(Rule::compile(&written.matches).map_err(at)?);
             }
-            let same_rule = old.and_then(|old| old.ancestor(index, mesh.routes.len(), written));
+            let last = old.and_then(|old| old.ancestor(index, mesh.routes.len(), written));
             // Rules that share an action are one rule with several matches: its filters are compiled, and keep state, once.
-            let same_action = routes.last().filter(|route| Arc::ptr_eq(&route.action, &written.action));
-            routes.push(Route::link(written, same_action.or(same_rule), linker).map_err(at)?);
+            let sibling = routes.last().filter(|route| Arc::ptr_eq(&route.action, &written.action));
+            routes.push(Route::link(written, last, sibling, linker).map_err(at)?);
         }
         let rules = known.map_or_else(|| rules.into(), |known| known.rules.clone());
         Ok(Self { mesh: mesh.clone(), rules, routes: routes.into(), closed: None, clean: true })

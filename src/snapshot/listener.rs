@@ -54,17 +54,14 @@ impl Listener {
         if candidates.iter().any(|chain| !chain.mesh.matches.server_names.is_empty()) {
             return Needs::ServerName;
         }
-        let depends = |chain: &&Arc<Chain>| {
-            let matches = &chain.mesh.matches;
-            matches.transport.is_some() || !matches.application_protocols.is_empty()
-        };
-        let detects = |chain: &&Arc<Chain>| matches!(chain.protocol, ChainProtocol::Detect { .. });
-        // Without a candidate that takes every source the connection may still fall to the default chain.
+        let depends =
+            |matches: &ChainMatch| matches.transport.is_some() || !matches.application_protocols.is_empty();
+        // A connection that no candidate takes falls to the default chain.
         let falls = candidates.iter().all(|chain| !chain.mesh.matches.sources.is_empty());
-        let default = self.default_chain.iter().filter(|_| falls);
-        if candidates.iter().copied().any(|chain| depends(&chain))
-            || candidates.iter().copied().chain(default).any(|chain| detects(&chain))
-        {
+        let default_chain = self.default_chain.iter().filter(|_| falls);
+        let detects = |chain: &Arc<Chain>| matches!(chain.protocol, ChainProtocol::Detect { .. });
+        let inspects = candidates.iter().any(|chain| depends(&chain.mesh.matches));
+        if inspects || candidates.iter().copied().chain(default_chain).any(detects) {
             Needs::FirstBytes
         } else {
             Needs::Nothing

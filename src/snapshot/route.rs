@@ -15,7 +15,7 @@ pub struct Route {
     pub origin: Origin,
     /// As the mesh says it.
     pub action: Arc<RouteAction>,
-    shares: Shares,
+    shares: Arc<Shares>,
 }
 
 /// One place that a route leads to, with all that a request needs from there on.
@@ -45,10 +45,12 @@ impl Route {
         self.shares.iter()
     }
 
-    /// Compiles a rule's action. `old` is the route of an equal action, whose compiled settings are taken over.
+    /// Compiles a rule's action. Taken over as far as possible: the rule's own last version, then the compiled settings of a rule of this host that
+    /// shares the action.
     pub(super) fn link(
         mesh: &mesh::Route,
         old: Option<&Arc<Self>>,
+        sibling: Option<&Arc<Self>>,
         linker: &Linker<'_>,
     ) -> Result<Arc<Self>, String> {
         if let Some(old) = old
@@ -57,23 +59,9 @@ impl Route {
         {
             return Ok(old.clone());
         }
-        let shares = match &mesh.action.action {
-            Action::Respond => {
-                let slots = match old {
-                    Some(old) => old.shares.first.slots.clone(),
-                    None => linker.compile(&mesh.action.filters, &RouteSettings::default())?,
-                };
-                Shares::one(Arc::new(Destination {
-                    slots,
-                    cluster: None,
-                    cluster_name: Name::from(""),
-                    route: mesh.name.clone(),
-                    origin: mesh.origin.clone(),
-                }))
-            }
-            Action::Forward(clusters) => {
-                Shares::link(clusters, &mesh.action.filters, &mesh.name, old.map(|old| &old.shares), linker)?
-            }
+        let shares = match sibling {
+            Some(sibling) if sibling.name == mesh.name => sibling.shares.clone(),
+            _ => Arc::new(Shares::of_route(mesh, sibling.or(old).map(|old| &*old.shares), linker)?),
         };
         let (name, origin) = (mesh.name.clone(), mesh.origin.clone());
         Ok(Arc::new(Self { name, origin, action: mesh.action.clone(), shares }))
@@ -115,8 +103,18 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    fn one(first: Arc<Destination>) -> Self {
-        Self { first, first_until: 1, others: Box::default(), total: 1 }
+    fn of_route(mesh: &mesh::Route, old: Option<&Self>, linker: &Linker<'_>) -> Result<Self, String> {
+        let (filters, name) = (&mesh.action.filters, &mesh.name);
+        if let Action::Forward(clusters) = &mesh.action.action {
+            return Self::link(clusters, filters, name, old, linker);
+        }
+        let slots = match old {
+            Some(old) => old.first.slots.clone(),
+            None => linker.compile(filters, &RouteSettings::default())?,
+        };
+        let (cluster_name, route, origin) = (Name::from(""), name.clone(), mesh.origin.clone());
+        let first = Arc::new(Destination { slots, cluster: None, cluster_name, route, origin });
+        Ok(Self { first, first_until: 1, others: Box::default(), total: 1 })
     }
 
     /// Points to clusters by weight; those of weight zero take nothing. A single one takes all, whatever its weight.
