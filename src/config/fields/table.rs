@@ -1,0 +1,300 @@
+//! The one table: what each field of each typed kind does in this release.
+
+use crate::config::resources::Kind;
+
+/// What a field does in this release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// What it says is done.
+    Enforced,
+    /// It speaks to another component, such as kube-proxy or a control plane: there is nothing for a proxy to do.
+    Foreign,
+    /// It is not done yet, which is said wherever it is used with another value than these.
+    Warned {
+        /// What it would do.
+        would: &'static str,
+        /// Values that need nothing to be done.
+        unless: &'static [&'static str],
+    },
+    /// The object is rejected, because without the field it would be weaker than it says.
+    Refused {
+        /// Why.
+        why: &'static str,
+        /// Values that are done.
+        unless: &'static [&'static str],
+    },
+}
+
+use Mark::{Enforced, Foreign};
+
+const fn warned(would: &'static str) -> Mark {
+    Mark::Warned { would, unless: &[] }
+}
+
+const fn refused(why: &'static str) -> Mark {
+    Mark::Refused { why, unless: &[] }
+}
+
+/// The mark of all fields of a kind, for kinds that are not enforced at all.
+#[must_use]
+pub fn kind_mark(kind: Kind) -> Option<Mark> {
+    Some(match kind {
+        Kind::PeerAuthentication => warned("it would require mutual TLS of callers"),
+        Kind::RequestAuthentication => warned("it would check the tokens of requests"),
+        Kind::AuthorizationPolicy => warned("it would allow or deny requests"),
+        Kind::Telemetry => warned("it would choose providers of traces, metrics and access logs"),
+        Kind::EnvoyFilter => warned("it patches Envoy, which is not used here"),
+        Kind::WasmPlugin => warned("it would run a WebAssembly filter"),
+        Kind::ProxyConfig => warned("it would change settings of proxies; write them into `kind: Proxy`"),
+        Kind::WorkloadGroup => warned("it is a template for WorkloadEntries, which are read"),
+        Kind::RateLimit => warned("it would limit rates by key"),
+        Kind::CircuitBreaker => warned("it would stop calls to a failing service"),
+        Kind::Bulkhead => warned("it would bound concurrency"),
+        Kind::RetryPolicy => warned("it would bound and hedge retries"),
+        Kind::Fallback => warned("it would answer for a failing service"),
+        Kind::LoadBalancing => warned("it would balance by latency"),
+        Kind::HealthCheck => warned("it would probe endpoints"),
+        Kind::Reaction => warned("it would react to metrics"),
+        Kind::AccessPolicy => {
+            refused("access rules cannot be enforced yet, and without them everybody would be let in")
+        }
+        Kind::AuditPolicy => refused("auditing cannot be done yet, and without it nothing would be recorded"),
+        _ => return None,
+    })
+}
+
+/// Struct, its fields, their mark. A field below a `Warned` or `Refused` one needs no row.
+type Row = (&'static str, &'static str, Mark);
+
+pub(super) const TABLE: &[Row] = &[
+    // VirtualService
+    ("VirtualService", "hosts gateways http tls tcp exportTo", Enforced),
+    ("HttpRoute", "name match route redirect directResponse delegate rewrite timeout headers", Enforced),
+    ("HttpRoute", "retries", warned("a failed request would be tried again")),
+    ("HttpRoute", "fault", warned("requests would be delayed or aborted on purpose")),
+    (
+        "HttpRoute",
+        "mirror mirrors mirrorPercent mirrorPercentage",
+        warned("copies of requests would be sent elsewhere"),
+    ),
+    ("HttpRoute", "corsPolicy", warned("cross-origin requests would be answered")),
+    (
+        "HttpMatch",
+        "uri scheme method authority headers withoutHeaders queryParams ignoreUriCase port sourceLabels \
+         sourceNamespace gateways",
+        Enforced,
+    ),
+    ("HttpMatch", "name", warned("it would be added to the name of the route in access logs")),
+    ("HttpMatch", "statPrefix", warned("it would name statistics of the route")),
+    ("HttpRouteDestination", "destination weight headers", Enforced),
+    ("HttpRedirect", "uri prefixRewrite authority port derivePort scheme redirectCode", Enforced),
+    ("HttpDirectResponse", "status body", Enforced),
+    ("HttpBody", "string bytes", Enforced),
+    ("Delegate", "name namespace", Enforced),
+    ("HttpRewrite", "uri authority uriRegexRewrite", Enforced),
+    ("RegexRewrite", "match rewrite", Enforced),
+    ("Headers", "request response", Enforced),
+    ("HeaderOperations", "set add remove", Enforced),
+    ("TlsRoute", "match route", Enforced),
+    ("TlsMatch", "sniHosts destinationSubnets port sourceLabels sourceNamespace gateways", Enforced),
+    ("TcpRoute", "match route", Enforced),
+    ("L4Match", "destinationSubnets port sourceSubnet sourceLabels sourceNamespace gateways", Enforced),
+    ("RouteDestination", "destination weight", Enforced),
+    ("Destination", "host subset port", Enforced),
+    ("PortSelector", "number", Enforced),
+    ("StringMatch", "exact prefix regex", Enforced),
+    // DestinationRule
+    ("DestinationRule", "host trafficPolicy subsets exportTo workloadSelector", Enforced),
+    ("MatchLabels", "matchLabels", Enforced),
+    ("Subset", "name labels trafficPolicy", Enforced),
+    ("TrafficPolicy", "loadBalancer connectionPool tls portLevelSettings proxyProtocol", Enforced),
+    ("TrafficPolicy", "outlierDetection", warned(EJECTION)),
+    ("TrafficPolicy", "tunnel", warned("TCP connections would go through an HTTP proxy")),
+    ("TrafficPolicy", "retryBudget", warned("it would bound retries")),
+    ("PortTrafficPolicy", "port loadBalancer connectionPool tls", Enforced),
+    ("PortTrafficPolicy", "outlierDetection", warned(EJECTION)),
+    ("LoadBalancer", "simple", Enforced),
+    ("LoadBalancer", "consistentHash", warned("requests with equal keys would reach the same endpoint")),
+    ("LoadBalancer", "localityLbSetting zoneAwareLbSetting", warned("near endpoints would be preferred")),
+    ("LoadBalancer", "warmupDurationSecs warmup", warned("new endpoints would get less at first")),
+    ("ConnectionPool", "tcp http", Enforced),
+    ("TcpPool", "maxConnections connectTimeout tcpKeepalive maxConnectionDuration idleTimeout", Enforced),
+    ("TcpKeepalive", "probes time interval", Enforced),
+    (
+        "HttpPool",
+        "http1MaxPendingRequests http2MaxRequests maxRequestsPerConnection idleTimeout h2UpgradePolicy \
+         useClientProtocol maxConcurrentStreams http2KeepAlive",
+        Enforced,
+    ),
+    ("HttpPool", "maxRetries", warned("it would bound retries")),
+    ("ConnectionKeepalive", "interval timeout", Enforced),
+    (
+        "ClientTls",
+        "mode",
+        Mark::Refused {
+            why: "TLS towards a service cannot be spoken yet, and plain text would betray what is sent",
+            unless: &["DISABLE"],
+        },
+    ),
+    (
+        "ClientTls",
+        "clientCertificate privateKey caCertificates caCrl credentialName subjectAltNames sni insecureSkipVerify",
+        warned("it has no effect while `mode` is DISABLE"),
+    ),
+    ("ProxyProtocol", "version", Enforced),
+    // ServiceEntry, WorkloadEntry, Sidecar, Gateway
+    (
+        "ServiceEntry",
+        "hosts addresses ports location resolution endpoints workloadSelector exportTo",
+        Enforced,
+    ),
+    ("ServiceEntry", "subjectAltNames", warned("the server would have to prove one of the names by TLS")),
+    ("ServicePort", "number protocol name targetPort", Enforced),
+    ("WorkloadEntry", "address ports labels locality weight", Enforced),
+    ("WorkloadEntry", "network", warned("other networks would be reached through their gateways")),
+    ("WorkloadEntry", "serviceAccount", warned("the workload would have to prove it by mutual TLS")),
+    ("LabelsSelector", "labels", Enforced),
+    ("Sidecar", "workloadSelector ingress egress inboundConnectionPool outboundTrafficPolicy", Enforced),
+    ("IngressListener", "port bind captureMode defaultEndpoint connectionPool", Enforced),
+    (
+        "IngressListener",
+        "tls",
+        refused("TLS of a listener cannot be served yet, and plain text would be less than asked for"),
+    ),
+    ("EgressListener", "port bind captureMode hosts", Enforced),
+    ("SidecarPort", "number protocol name", Enforced),
+    ("SidecarPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
+    ("OutboundTrafficPolicy", "mode", Enforced),
+    ("OutboundTrafficPolicy", "egressProxy", warned("unknown destinations would be sent to a gateway")),
+    ("Gateway", "servers selector", Enforced),
+    ("Server", "port bind hosts name", Enforced),
+    ("Server", "tls", warned("the server would speak TLS; until then it is not opened")),
+    ("Server", "defaultEndpoint", warned("requests without a route would go there")),
+    ("GatewayPort", "number protocol name", Enforced),
+    ("GatewayPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
+    // Kubernetes
+    ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
+    (
+        "Service",
+        "externalIPs ipFamilyPolicy ipFamilies sessionAffinity sessionAffinityConfig externalTrafficPolicy \
+         loadBalancerIP loadBalancerClass loadBalancerSourceRanges allocateLoadBalancerNodePorts healthCheckNodePort",
+        Foreign,
+    ),
+    (
+        "Service",
+        "internalTrafficPolicy",
+        Mark::Warned { would: "only endpoints of the own node would be used", unless: &["Cluster"] },
+    ),
+    ("Service", "trafficDistribution", warned("near endpoints would be preferred")),
+    ("SessionAffinityConfig", "clientIP", Foreign),
+    ("ClientIpConfig", "timeoutSeconds", Foreign),
+    ("KubernetesServicePort", "name protocol appProtocol port targetPort", Enforced),
+    ("KubernetesServicePort", "nodePort", Foreign),
+    ("EndpointSlice", "addressType endpoints ports", Enforced),
+    ("SliceEndpoint", "addresses conditions targetRef nodeName zone hostname", Enforced),
+    ("SliceEndpoint", "hints deprecatedTopology", Foreign),
+    ("EndpointHints", "forZones forNodes", Foreign),
+    ("ForZone", "name", Foreign),
+    ("EndpointConditions", "ready serving terminating", Enforced),
+    ("ObjectReference", "apiVersion kind name namespace uid resourceVersion fieldPath", Foreign),
+    ("SlicePort", "name protocol port appProtocol", Enforced),
+    ("ConfigMap", "data binaryData immutable", Foreign),
+    // Proxy
+    (
+        "Proxy",
+        "role gateway workload cluster network locality trustDomain workers outbound inbound interception admin \
+         health metrics discovery meshConfig limits drain",
+        Enforced,
+    ),
+    ("Proxy", "identity", warned("it would give the proxy a certificate")),
+    ("Proxy", "trust", warned("it would verify servers outside of the mesh")),
+    ("Proxy", "state", warned("what the proxy knows would outlive a restart")),
+    ("GatewayRole", "ports", Enforced),
+    ("Workload", "name revision serviceAccount labels", Enforced),
+    ("Locality", "region zone subzone", Enforced),
+    ("Outbound", "addresses policy", Enforced),
+    ("Inbound", "addresses application", Enforced),
+    ("Address", "address", Enforced),
+    ("Discovery", "xds", warned("configuration would come from an ADS server")),
+    ("Discovery", "kubernetes", warned("configuration would come from the API server")),
+    (
+        "Limits",
+        "maxConnections maxConcurrentStreams maxHeaderBytes maxHeaders maxBodyBytes headerTimeout idleTimeout \
+         streamIdleTimeout handshakeTimeout",
+        Enforced,
+    ),
+    ("Drain", "propagation gracePeriod", Enforced),
+    // MeshConfig
+    (
+        "MeshConfig",
+        "outboundTrafficPolicy inboundTrafficPolicy defaultConfig accessLogFile accessLogFormat accessLogEncoding \
+         rootNamespace trustDomain defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo \
+         protocolDetectionTimeout connectTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate pathNormalization",
+        Enforced,
+    ),
+    (
+        "MeshConfig",
+        "extensionProviders defaultProviders",
+        warned("policy and telemetry would use these services"),
+    ),
+    ("MeshConfig", "enableTracing", warned("traces would be made")),
+    (
+        "MeshConfig",
+        "trustDomainAliases enableAutoMtls meshMTLS tlsDefaults",
+        warned("it would shape mutual TLS"),
+    ),
+    ("MeshConfig", "defaultHttpRetryPolicy", warned("a failed request would be tried again")),
+    ("MeshConfig", "defaultTrafficPolicy", warned("it would hold for hosts without a DestinationRule")),
+    ("MeshConfig", "localityLbSetting zoneAwareLbSetting", warned("near endpoints would be preferred")),
+    ("MeshConfig", "serviceSettings", warned("it would keep services within their cluster")),
+    ("MeshOutboundPolicy", "mode", Enforced),
+    ("MeshOutboundPolicy", "tls", warned("unknown destinations would be reached by TLS")),
+    ("MeshInboundPolicy", "mode", Enforced),
+    ("PathNormalization", "normalization", Enforced),
+    ("ProxyConfig", "concurrency terminationDrainDuration", Enforced),
+    (
+        "ProxyConfig",
+        "drainDuration discoveryAddress interceptionMode holdApplicationUntilProxyStarts proxyMetadata statusPort meshId",
+        Foreign,
+    ),
+    ("ProxyConfig", "gatewayTopology", warned("it would say how many proxies in front are trusted")),
+    ("ProxyConfig", "tracing", warned("traces would be made")),
+    ("ProxyConfig", "extraStatTags", warned("it would add labels to metrics")),
+    ("ProxyConfig", "proxyHeaders", warned("it would choose the headers that the proxy adds")),
+];
+
+const EJECTION: &str = "failing endpoints would be left out for a while";
+
+/// Fields that exist, that no struct holds, and that speak to a control plane alone.
+const FOREIGN: &[(&str, &str)] = &[
+    (
+        "MeshConfig",
+        "proxyListenPort proxyInboundListenPort proxyHttpPort hboneIdleTimeout ingressClass ingressService \
+         ingressControllerMode ingressSelector enableEnvoyAccessLogService disableEnvoyListenerLog configSources \
+         caCertificates inboundClusterStatName outboundClusterStatName certificates serviceScopeConfigs \
+         enablePrometheusMerge verifyCertificateAtClient ca discoverySelectors serviceEntryVisibility",
+    ),
+    (
+        "ProxyConfig",
+        "configPath binaryPath serviceCluster tracingServiceName discoveryRefreshDelay zipkinAddress statsdUdpAddress \
+         envoyMetricsServiceAddress proxyAdminPort availabilityZone controlPlaneAuthPolicy customConfigFile \
+         statNameLength proxyBootstrapTemplatePath sds envoyAccessLogService envoyMetricsService runtimeValues \
+         readinessProbe proxyStatsMatcher caCertificatesPem image privateKeyProvider fileFlushInterval \
+         fileFlushMinSizeKb statsCompression connectionSettings",
+    ),
+];
+
+/// The mark of a field of a struct.
+pub(super) fn mark(object: &str, field: &str) -> Option<Mark> {
+    TABLE
+        .iter()
+        .find(|(name, fields, _)| *name == object && fields.split_whitespace().any(|name| name == field))
+        .map(|&(.., mark)| mark)
+}
+
+/// Whether a field is known although no struct holds it.
+pub(super) fn is_foreign(object: &str, field: &str) -> bool {
+    FOREIGN
+        .iter()
+        .any(|(name, fields)| *name == object && fields.split_whitespace().any(|name| name == field))
+}

@@ -1,0 +1,158 @@
+//! The objects that people write, typed, each with its identity and its place in a file.
+
+pub mod istio;
+pub mod kind;
+pub mod kubernetes;
+pub mod proxy;
+pub mod scalar;
+pub mod string_match;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::spans::{Outline, Place};
+use istio::destination_rule::DestinationRule;
+use istio::gateway::Gateway;
+use istio::mesh_config::MeshConfig;
+use istio::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use istio::service_entry::{ServiceEntry, WorkloadEntry};
+use istio::sidecar::Sidecar;
+use istio::telemetry::Telemetry;
+use istio::virtual_service::VirtualService;
+pub use kind::Kind;
+pub use kubernetes::Meta;
+use kubernetes::{ConfigMap, EndpointSlice, Service};
+use proxy::Proxy;
+
+/// One object as it was written: who it is, what it says, and where it stands.
+///
+/// Two resources are equal when they say the same, wherever they stand.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// Which object it is.
+    pub key: ObjectKey,
+    /// What it says about itself.
+    pub meta: Meta,
+    /// What it says.
+    pub spec: Spec,
+    /// Where it stands.
+    pub source: Arc<Source>,
+}
+
+impl Resource {
+    /// The place of a field such as `spec.http[0].route`, or of its nearest ancestor that was written.
+    #[must_use]
+    pub fn place(&self, field_path: &str) -> Place {
+        self.source.place(field_path)
+    }
+}
+
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.meta == other.meta && self.spec == other.spec
+    }
+}
+
+/// Which object: unique among everything that is loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace, `default` when it names none, empty for kinds of the whole cluster.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind)?;
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+impl Serialize for ObjectKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where an object stands: its file, and the places of its fields.
+#[derive(Debug)]
+pub struct Source {
+    file: Arc<Path>,
+    outline: Outline,
+}
+
+impl Source {
+    /// The object whose fields `outline` places in `file`.
+    #[must_use]
+    pub fn new(file: Arc<Path>, outline: Outline) -> Self {
+        Self { file, outline }
+    }
+
+    /// The file that holds the object.
+    #[must_use]
+    pub fn file(&self) -> &Arc<Path> {
+        &self.file
+    }
+
+    /// The fields that were written.
+    #[must_use]
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    /// The place of a field, or of its nearest ancestor that was written.
+    #[must_use]
+    pub fn place(&self, field_path: &str) -> Place {
+        let (line, column) = self.outline.locate(field_path);
+        Place { file: Arc::clone(&self.file), line, column }
+    }
+}
+
+/// What an object says, by its kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub enum Spec {
+    /// Routes of hosts.
+    VirtualService(VirtualService),
+    /// The policy towards a host.
+    DestinationRule(Box<DestinationRule>),
+    /// A service that Kubernetes does not know.
+    ServiceEntry(ServiceEntry),
+    /// A workload outside of Kubernetes.
+    WorkloadEntry(WorkloadEntry),
+    /// What a workload sees and listens on.
+    Sidecar(Sidecar),
+    /// Servers at the edge.
+    Gateway(Gateway),
+    /// Whether callers must use mutual TLS.
+    PeerAuthentication(PeerAuthentication),
+    /// Which tokens count.
+    RequestAuthentication(RequestAuthentication),
+    /// Who may do what.
+    AuthorizationPolicy(AuthorizationPolicy),
+    /// Traces, metrics and access logs.
+    Telemetry(Telemetry),
+    /// A Kubernetes Service.
+    Service(Service),
+    /// Endpoints of a Kubernetes Service.
+    EndpointSlice(EndpointSlice),
+    /// A Kubernetes ConfigMap of no special meaning.
+    ConfigMap(ConfigMap),
+    /// Istio's own ConfigMap: the settings of the mesh.
+    MeshConfig(Box<MeshConfig>),
+    /// A namespace; its labels are in the resource's `meta`.
+    Namespace,
+    /// One proxy.
+    Proxy(Box<Proxy>),
+    /// A kind that is known and not enforced yet, as it was written.
+    Untyped(serde_json::Value),
+}

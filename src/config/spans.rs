@@ -1,0 +1,42 @@
+//! Reads a file as a stream of YAML events: its documents, and the place of every field.
+//!
+//! The typed decoder sees neither duplicate keys nor lines, so this pass comes first. Reading ends at the first
+//! syntax error; everything is bounded.
+
+mod outline;
+mod reader;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+pub use outline::{Outline, Step, Value, push_index, push_key, steps};
+pub use reader::{Document, Fault, MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, read};
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<Path>,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

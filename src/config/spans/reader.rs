@@ -1,0 +1,319 @@
+//! Walks the events of a file and builds one outline per document.
+
+use std::collections::{HashMap, HashSet};
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+
+use super::outline::{Outline, Value, push_index, push_key};
+
+/// The deepest nesting of a document.
+pub const MAX_DEPTH: usize = 64;
+/// The most nodes of a document, with every alias counted as often as it is used.
+pub const MAX_NODES: usize = 200_000;
+/// The largest file that is read.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+
+const MAX_SCALAR_BYTES: usize = 256;
+
+/// One document of a file.
+#[derive(Debug)]
+pub struct Document<'a> {
+    /// Its own text, from the beginning of a line.
+    pub text: &'a str,
+    /// The line of the file on which the text begins, from 1.
+    pub first_line: u32,
+    /// Where its fields stand.
+    pub outline: Outline,
+    /// What is wrong with it, although it is YAML: duplicate keys and the like.
+    pub faults: Vec<Fault>,
+}
+
+/// Something wrong with the text itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// A stable name.
+    pub code: &'static str,
+    /// The field, empty where there is none.
+    pub field: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column, from 1.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: String,
+}
+
+/// Splits a file into documents. Reading ends at the first error, which comes last.
+#[must_use]
+pub fn read(text: &str) -> (Vec<Document<'_>>, Option<Fault>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", text.len());
+        return (Vec::new(), Some(fault("file-too-large", (1, 1), message, "split it into several files")));
+    }
+    let lines = line_offsets(text);
+    let offset = |line: usize| lines.get(line.saturating_sub(1)).copied().unwrap_or(text.len());
+    let mut documents = Vec::new();
+    let mut builder = Builder::default();
+    let mut first_line = 1;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) => return (documents, Some(syntax_fault(text, &lines, error.marker(), error.info()))),
+        };
+        match event {
+            Event::DocumentStart(_) => {
+                builder = Builder::default();
+                first_line = span.start.line().max(1);
+            }
+            Event::DocumentEnd => {
+                // A document ends where a line begins, or with the file.
+                let end = if span.start.col() == 0 { offset(span.start.line()) } else { text.len() };
+                let done = std::mem::take(&mut builder);
+                if !done.is_blank() {
+                    documents.push(Document {
+                        text: text.get(offset(first_line)..end).unwrap_or_default(),
+                        first_line: number(first_line),
+                        outline: done.outline,
+                        faults: done.faults,
+                    });
+                }
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
+            node => {
+                if let Err(fault) = builder.node(node, span.start) {
+                    return (documents, Some(fault));
+                }
+            }
+        }
+    }
+    (documents, None)
+}
+
+fn fault(code: &'static str, (line, column): (u32, u32), message: String, hint: impl Into<String>) -> Fault {
+    Fault { code, field: String::new(), line, column, message, hint: hint.into() }
+}
+
+/// Where each line begins; a line ends as YAML ends it, with LF, CR LF or CR.
+fn line_offsets(text: &str) -> Vec<usize> {
+    let bytes = text.as_bytes();
+    let ends = bytes.iter().enumerate().filter_map(|(at, byte)| match byte {
+        b'\n' => Some(at + 1),
+        b'\r' if bytes.get(at + 1) != Some(&b'\n') => Some(at + 1),
+        _ => None,
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+fn number(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+fn position(marker: Marker) -> (u32, u32) {
+    (number(marker.line().max(1)), number(marker.col() + 1))
+}
+
+fn syntax_fault(text: &str, lines: &[usize], marker: &Marker, what: &str) -> Fault {
+    let line_text = |line: usize| {
+        let begin = lines.get(line.checked_sub(1)?)?;
+        text.get(*begin..lines.get(line).copied().unwrap_or(text.len()))
+    };
+    let line = marker.line().max(1);
+    let fence = [line, line.saturating_sub(1)]
+        .into_iter()
+        .find(|&line| line_text(line).is_some_and(|text| text.trim_start().starts_with("```")));
+    if let Some(line) = fence {
+        let message = "a markdown fence (```) stands in the YAML".to_owned();
+        let hint = "delete the line; where a new object begins, write `---` instead";
+        return fault("markdown-fence", (number(line), 1), message, hint);
+    }
+    let message = format!("is not YAML: {what}");
+    let hint = if line_text(line).is_some_and(|text| text.trim_start_matches(' ').starts_with('\t')) {
+        "indent with spaces; YAML allows no tabs there"
+    } else {
+        "check indentation, colons and quotes on this line and the one before"
+    };
+    fault("syntax", position(*marker), message, hint)
+}
+
+/// Builds the outline of one document from its events.
+#[derive(Default)]
+struct Builder {
+    outline: Outline,
+    faults: Vec<Fault>,
+    open: Vec<Open>,
+    /// Finished anchored nodes: their index, and their size with aliases expanded.
+    anchors: HashMap<usize, (usize, usize)>,
+    /// Nodes so far, aliases expanded.
+    size: usize,
+}
+
+struct Open {
+    node: usize,
+    anchor: usize,
+    size_before: usize,
+    /// For a mapping: the key whose value comes next, and the keys so far.
+    key: Option<(Box<str>, usize)>,
+    keys: HashSet<Box<str>>,
+}
+
+impl Builder {
+    /// A document without content, as between two `---` lines.
+    fn is_blank(&self) -> bool {
+        match self.outline.value(Outline::ROOT) {
+            None => true,
+            Some(Value::Scalar(text, plain)) => *plain && matches!(&**text, "" | "~" | "null"),
+            Some(_) => false,
+        }
+    }
+
+    fn node(&mut self, event: Event<'_>, at: Marker) -> Result<(), Fault> {
+        let (line, column) = position(at);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.check_tag(tag.as_deref(), (line, column));
+                self.grow(1, (line, column))?;
+                let plain = style == ScalarStyle::Plain;
+                if self.expects_key() {
+                    self.key(&text, (line, column));
+                    return Ok(());
+                }
+                let cut = text.floor_char_boundary(MAX_SCALAR_BYTES);
+                let node = self.outline.push(line, column, Value::Scalar(text[..cut].into(), plain));
+                self.anchor(anchor, node, 1);
+                self.attach(node);
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.check_tag(tag.as_deref(), (line, column));
+                self.open(anchor, Value::Sequence(Vec::new()), (line, column))?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.check_tag(tag.as_deref(), (line, column));
+                self.open(anchor, Value::Mapping(Vec::new()), (line, column))?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(done) = self.open.pop() {
+                    self.anchor(done.anchor, done.node, self.size - done.size_before);
+                    self.attach(done.node);
+                }
+            }
+            Event::Alias(anchor) => {
+                let Some(&(node, size)) = self.anchors.get(&anchor) else {
+                    let message = "an alias stands inside of its own anchor".to_owned();
+                    return Err(fault("recursive-alias", (line, column), message, "write the value out"));
+                };
+                if self.expects_key() {
+                    let message = "a key is an alias".to_owned();
+                    return Err(fault("key-not-scalar", (line, column), message, "write the key out"));
+                }
+                self.grow(size, (line, column))?;
+                self.attach(node);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, by: usize, at: (u32, u32)) -> Result<(), Fault> {
+        self.size = self.size.saturating_add(by);
+        if self.size > MAX_NODES {
+            let message =
+                format!("the document has more than {MAX_NODES} values, aliases counted as often as used");
+            return Err(fault("document-too-large", at, message, "split it, and write fewer aliases"));
+        }
+        Ok(())
+    }
+
+    /// A tag changes how a value is read, which no field here wants.
+    fn check_tag(&mut self, tag: Option<&saphyr_parser::Tag>, at: (u32, u32)) {
+        if let Some(tag) = tag {
+            let message = format!("has the YAML tag `{tag}`");
+            let field = self.path();
+            self.faults.push(Fault {
+                field,
+                ..fault("yaml-tag", at, message, "leave the tag out; quote the value for a string")
+            });
+        }
+    }
+
+    fn expects_key(&self) -> bool {
+        self.open.last().is_some_and(|top| {
+            top.key.is_none() && matches!(self.outline.value(top.node), Some(Value::Mapping(_)))
+        })
+    }
+
+    fn key(&mut self, text: &str, (line, column): (u32, u32)) {
+        let place = self.outline.push(line, column, Value::Scalar(Box::default(), true));
+        let depth = self.open.len();
+        let mut field = self.path();
+        let Some(top) = self.open.last_mut() else { return };
+        top.key = Some((text.into(), place));
+        if top.keys.insert(text.into()) {
+            return;
+        }
+        let (code, hint) = if depth == 1 && matches!(text, "apiVersion" | "kind" | "metadata" | "spec") {
+            (
+                "missing-separator",
+                "a new object begins here: write a line `---` before its `apiVersion`".to_owned(),
+            )
+        } else {
+            ("duplicate-key", format!("keep one `{text}`; of two, one would be lost in silence"))
+        };
+        push_key(&mut field, text);
+        let message = format!("the key `{text}` stands twice in the same mapping");
+        self.faults.push(Fault { field, ..fault(code, (line, column), message, hint) });
+    }
+
+    fn open(&mut self, anchor: usize, value: Value, at: (u32, u32)) -> Result<(), Fault> {
+        if self.expects_key() {
+            let message = "a key is a list or a mapping".to_owned();
+            return Err(fault(
+                "key-not-scalar",
+                at,
+                message,
+                "write a plain word before the colon; quote text with braces",
+            ));
+        }
+        if self.open.len() >= MAX_DEPTH {
+            let message = format!("is nested deeper than {MAX_DEPTH}");
+            return Err(fault("too-deep", at, message, "no object needs this depth; check the brackets"));
+        }
+        let size_before = self.size;
+        self.grow(1, at)?;
+        let node = self.outline.push(at.0, at.1, value);
+        self.open.push(Open { node, anchor, size_before, key: None, keys: HashSet::new() });
+        Ok(())
+    }
+
+    fn anchor(&mut self, anchor: usize, node: usize, size: usize) {
+        // 0 is "no anchor".
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node, size));
+        }
+    }
+
+    fn attach(&mut self, node: usize) {
+        let Some(top) = self.open.last_mut() else { return };
+        let key = top.key.take();
+        match (self.outline.value_mut(top.node), key) {
+            (Some(Value::Sequence(items)), _) => items.push(node),
+            (Some(Value::Mapping(entries)), Some((key, place))) => entries.push((key, place, node)),
+            _ => {}
+        }
+    }
+
+    /// The path of the innermost open collection.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for open in &self.open {
+            match (self.outline.value(open.node), &open.key) {
+                (Some(Value::Sequence(items)), _) => push_index(&mut path, items.len()),
+                (Some(Value::Mapping(_)), Some((key, _))) => push_key(&mut path, key),
+                _ => {}
+            }
+        }
+        path
+    }
+}
