@@ -84,7 +84,7 @@ impl Serialize for ObjectKey {
 }
 
 /// Where an object stands: its file, and the places of its fields.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Source {
     file: Arc<Path>,
     outline: Outline,

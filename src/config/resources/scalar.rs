@@ -40,6 +40,31 @@ impl<'de> Deserialize<'de> for IntOrString {
     }
 }
 
+/// Reads a text with `FromStr`, so that the decoder knows the very place of an error.
+struct Parsed<T>(std::marker::PhantomData<T>);
+
+impl<'de, T: std::str::FromStr<Err = &'static str>> Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(Self(std::marker::PhantomData))
+    }
+}
+
+impl<T: std::str::FromStr<Err = &'static str>> de::Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(|why| {
+            // A long text, such as a key in base64, would bury the message.
+            let shown: String = text.chars().take(40).collect();
+            E::custom(format_args!("`{shown}`: {why}"))
+        })
+    }
+}
+
 struct PortVisitor;
 
 impl de::Visitor<'_> for PortVisitor {

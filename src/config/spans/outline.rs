@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 ///
 /// A field is named by its path, as in `spec.http[2].route[0].destination.host`. A key that is more than letters,
 /// digits, `-`, `_` and `/` stands in brackets, as in `metadata.labels["a.b/c"]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     nodes: Vec<Node>,
 }
@@ -31,7 +31,7 @@ pub enum Step<'a> {
     Index(usize),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     line: u32,
     column: u32,

@@ -1,15 +1,26 @@
 //! Bytes written as base64.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Parsed;
 
 /// Bytes, written in the standard or the URL alphabet of RFC 4648, with or without padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Base64(pub Vec<u8>);
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+impl FromStr for Base64 {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        decode(text.trim()).map(Self).ok_or("is not base64; text goes into `string`")
+    }
+}
 
 fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
@@ -56,10 +67,7 @@ impl Serialize for Base64 {
 
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        decode(text.trim())
-            .map(Self)
-            .ok_or_else(|| de::Error::custom("is not base64; text goes into `string`"))
+        Parsed::deserialize(deserializer)
     }
 }
 

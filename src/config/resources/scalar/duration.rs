@@ -6,7 +6,9 @@ use std::str::FromStr;
 use std::time;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Parsed;
 
 /// A span of time, written as in `500ms`, `3s`, `1.5s` or `1h30m`. Never negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,8 +117,7 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|why| de::Error::custom(format_args!("`{text}`: {why}")))
+        Parsed::deserialize(deserializer)
     }
 }
 

@@ -1,0 +1,235 @@
+//! Turns the text of a file into typed objects, and says of each what is wrong with it.
+
+mod agree;
+mod body;
+mod identity;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::fields::{self, About, Mark};
+use super::finding::{Finding, Severity};
+use super::resources::{Kind, ObjectKey, Resource, Source};
+use super::spans::{self, Document, Fault, Place};
+use super::validate;
+use identity::Identity;
+
+/// How strictly a file is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strictness {
+    /// Unknown fields reject an object, as they always do in security kinds.
+    pub unknown_fields: bool,
+}
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The objects in the order of the file.
+    pub objects: Vec<Object>,
+    /// What there is to say about the file and about documents that are no objects of ours.
+    pub findings: Vec<Finding>,
+    /// Whether the identity of one of its objects cannot be told: what it held before and holds no longer is kept.
+    pub unreadable: bool,
+    /// Whether reading ended at a syntax error, so that the objects before it are not all of them.
+    pub broken: bool,
+}
+
+/// One object of a file, accepted or rejected.
+#[derive(Debug)]
+pub struct Object {
+    /// Which object.
+    pub key: ObjectKey,
+    /// Where it begins.
+    pub place: Place,
+    /// The object; `None` when a finding rejects it.
+    pub resource: Option<Resource>,
+    /// What there is to say about it, among it every error that rejects it.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads the text of one file.
+#[must_use]
+pub fn decode(file: &Arc<Path>, text: &str, strictness: Strictness) -> Reading {
+    let (documents, fault) = spans::read(text);
+    let mut reading = Reading::default();
+    for document in documents {
+        one(file, document, strictness, &mut reading);
+    }
+    if let Some(fault) = fault {
+        reading.unreadable = true;
+        reading.broken = true;
+        reading.findings.push(from_fault(file, None, fault));
+    }
+    reading
+}
+
+/// Reads bytes as a file and drops what comes of it, for fuzzing.
+#[doc(hidden)]
+pub fn fuzz_yaml(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let reading = decode(&Path::new("fuzz.yaml").into(), &text, Strictness::default());
+    for object in &reading.objects {
+        for finding in &object.findings {
+            let _ = (
+                finding.to_string(),
+                object.resource.as_ref().map(|resource| resource.place(&finding.field)),
+            );
+        }
+    }
+}
+
+fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading: &mut Reading) {
+    let key = match identity::identify(file, &document) {
+        Identity::Ours(key) => key,
+        Identity::Other(finding) => {
+            reading.findings.extend(finding);
+            return;
+        }
+        Identity::Unknown(findings) => {
+            reading.unreadable = true;
+            reading.findings.extend(findings);
+            return;
+        }
+    };
+    let Document { text, first_line, outline, faults } = document;
+    let source = Arc::new(Source::new(Arc::clone(file), outline));
+    let place = source.place("");
+    let mut findings: Vec<_> = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault)).collect();
+    let mut report = Report { key: &key, source: &source, findings: &mut findings };
+    report.marks(strictness);
+    let mut resource = None;
+    // A document with duplicate keys has no single meaning, so nothing further can be said about it.
+    if !report.is_rejected() {
+        resource = body::body(&mut report, text, first_line);
+        if let Some(resource) = &resource {
+            validate::validate(resource, &mut report);
+        }
+    }
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        resource = None;
+    }
+    reading.objects.push(Object { key, place, resource, findings });
+}
+
+fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        code: fault.code,
+        object: object.cloned(),
+        field: fault.field,
+        place: Some(Place { file: Arc::clone(file), line: fault.line, column: fault.column }),
+        message: fault.message,
+        hint: fault.hint,
+    }
+}
+
+/// Collects findings about one object, each with its place.
+#[derive(Debug)]
+pub struct Report<'a> {
+    key: &'a ObjectKey,
+    source: &'a Arc<Source>,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Report<'_> {
+    /// Says that a field is wrong, which rejects the object.
+    pub fn error(
+        &mut self,
+        code: &'static str,
+        field: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(Severity::Error, code, field, message.into(), hint.into());
+    }
+
+    /// Says that a field does not do what it seems to.
+    pub fn warning(
+        &mut self,
+        code: &'static str,
+        field: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(Severity::Warning, code, field, message.into(), hint.into());
+    }
+
+    /// Whether a field was written at all.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        self.source.outline().find(field).is_some()
+    }
+
+    fn add(&mut self, severity: Severity, code: &'static str, field: &str, message: String, hint: String) {
+        self.findings.push(Finding {
+            severity,
+            code,
+            object: Some(self.key.clone()),
+            field: field.to_owned(),
+            place: Some(self.source.place(field)),
+            message,
+            hint,
+        });
+    }
+
+    fn is_rejected(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Says what the fields themselves give occasion to say.
+    fn marks(&mut self, strictness: Strictness) {
+        let kind = self.key.kind;
+        match fields::kind_mark(kind) {
+            Some(Mark::Warned { would, .. }) if kind.is_security() => {
+                let hint = "do not rely on it; protect the workload by other means until it is";
+                self.warning("not-enforced", "", format!("is NOT enforced yet: {would}"), hint);
+            }
+            Some(Mark::Warned { would, .. }) => {
+                self.warning("not-enforced", "", format!("is not enforced yet: {would}"), "");
+            }
+            Some(Mark::Refused { why, .. }) => {
+                self.error("refused", "", format!("is refused: {why}"), "remove the object");
+            }
+            _ => {}
+        }
+        let outline = Arc::clone(self.source);
+        for remark in fields::remarks(kind, outline.outline()) {
+            self.remark(kind, &remark.field, remark.about, strictness);
+        }
+    }
+
+    fn remark(&mut self, kind: Kind, field: &str, about: About, strictness: Strictness) {
+        match about {
+            About::Warned(would) => {
+                self.warning("not-enforced", field, format!("is not enforced yet: {would}"), "");
+            }
+            About::Refused(why) => {
+                self.error("refused", field, format!("is refused: {why}"), "remove the field");
+            }
+            About::MergeKey => {
+                let message = "a merge key (`<<`) is not read";
+                self.error("merge-key", field, message, "write the fields out");
+            }
+            About::Unknown(near) => {
+                let severity = if strictness.unknown_fields || kind.is_security() {
+                    Severity::Error
+                } else {
+                    Severity::Warning
+                };
+                let hint = near.map_or_else(
+                    || "remove it, or check its indentation".to_owned(),
+                    |near| format!("write `{near}`, or remove it"),
+                );
+                self.add(
+                    severity,
+                    "unknown-field",
+                    field,
+                    format!("{kind} has no such field; it has no effect"),
+                    hint,
+                );
+            }
+        }
+    }
+}

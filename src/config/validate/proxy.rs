@@ -1,0 +1,63 @@
+//! Checks of a `Proxy`.
+
+use super::parts;
+use crate::config::decode::Report;
+use crate::config::resources::proxy::{Identity, Proxy};
+
+pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
+    for (name, addresses) in [("outbound", &spec.outbound.addresses), ("inbound", &spec.inbound.addresses)] {
+        for (index, address) in addresses.iter().enumerate() {
+            parts::address(report, &format!("spec.{name}.addresses[{index}]"), address, false);
+        }
+    }
+    for (name, address) in [("admin", &spec.admin), ("health", &spec.health), ("metrics", &spec.metrics)] {
+        parts::address(report, &format!("spec.{name}.address"), &address.address, false);
+    }
+    if let Some(application) = &spec.inbound.application {
+        parts::address(report, "spec.inbound.application", application, false);
+    }
+    if spec.workers == Some(0) {
+        report.error("bad-number", "spec.workers", "is 0", "write 1 or more, or leave it out");
+    }
+    for (from, to) in &spec.gateway.ports {
+        let mut field = "spec.gateway.ports".to_owned();
+        crate::config::spans::push_key(&mut field, from);
+        if !from.parse::<u16>().is_ok_and(|port| port > 0) || *to == 0 {
+            report.error(
+                "bad-port",
+                &field,
+                format!("`{from}: {to}` maps no ports"),
+                "write as in `80: 8080`",
+            );
+        }
+    }
+    let domain = &spec.trust_domain;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    if !(1..=255).contains(&domain.len()) || !domain.bytes().all(plain) {
+        report.error(
+            "bad-trust-domain",
+            "spec.trustDomain",
+            format!("`{domain}` is no trust domain"),
+            "use lower-case letters, digits, `.`, `-` and `_`",
+        );
+    }
+    if spec.drain.propagation > spec.drain.grace_period {
+        let hint = "`gracePeriod` counts from SIGTERM and contains `propagation`";
+        report.error("bad-drain", "spec.drain.propagation", "is longer than the grace period", hint);
+    }
+    if let Some(identity) = &spec.identity {
+        let Identity { files, sds, istio, spiffe } = identity;
+        let forms = [files.is_some(), sds.is_some(), istio.is_some(), spiffe.is_some()];
+        if forms.into_iter().filter(|form| *form).count() != 1 {
+            report.error(
+                "bad-identity",
+                "spec.identity",
+                "has not exactly one form",
+                "keep one of `files`, `sds`, `istio`, `spiffe`",
+            );
+        }
+    }
+    if let Some(xds) = &spec.discovery.xds {
+        parts::address(report, "spec.discovery.xds.address", &xds.address, true);
+    }
+}
