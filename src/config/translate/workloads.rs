@@ -87,7 +87,7 @@ impl<'a> Workloads<'a> {
     }
 
     /// The slices of a Kubernetes Service.
-    pub(super) fn slices(&self, namespace: &str, service: &str) -> &[Written<'a, EndpointSlice>] {
+    pub(super) fn slices<'s>(&'s self, namespace: &'s str, service: &'s str) -> &'s [Written<'a, EndpointSlice>] {
         self.slices.get(&(namespace, service)).map_or(&[], Vec::as_slice)
     }
 
