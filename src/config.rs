@@ -6,4 +6,5 @@ pub mod files;
 pub mod finding;
 pub mod resources;
 pub mod spans;
+pub mod translate;
 pub mod validate;

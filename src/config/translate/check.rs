@@ -1,0 +1,39 @@
+//! What `check` says of a folder: every Proxy in it, or a sidecar in every namespace, is translated.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::index::sorted;
+use super::{Input, translate};
+use crate::config::finding::Finding;
+use crate::config::resources::proxy::Proxy;
+use crate::config::resources::{Kind, ObjectKey, Resource, Source, Spec};
+use crate::config::spans::Outline;
+
+/// Everything that objects have against each other, each once. Without a Proxy it is said of a sidecar in each namespace.
+#[must_use]
+pub fn check(resources: &[Arc<Resource>]) -> Vec<Finding> {
+    let mut proxies: Vec<Arc<Resource>> =
+        resources.iter().filter(|resource| matches!(resource.spec, Spec::Proxy(_))).cloned().collect();
+    if proxies.is_empty() {
+        let namespaces: BTreeSet<_> = resources
+            .iter()
+            .filter(|resource| !resource.key.namespace.is_empty())
+            .map(|resource| Arc::clone(&resource.key.namespace))
+            .collect();
+        proxies.extend(namespaces.into_iter().map(sidecar));
+    }
+    let all = proxies.iter().flat_map(|proxy| translate(&Input { resources, proxy }, None).findings);
+    sorted(all.collect())
+}
+
+/// A sidecar that nobody wrote.
+fn sidecar(namespace: Arc<str>) -> Arc<Resource> {
+    Arc::new(Resource {
+        key: ObjectKey { kind: Kind::Proxy, namespace, name: "any".into() },
+        meta: Default::default(),
+        spec: Spec::Proxy(Box::new(Proxy::default())),
+        source: Arc::new(Source::new(Path::new("").into(), Outline::default())),
+    })
+}

@@ -1,0 +1,73 @@
+//! Inbound listeners of captured traffic: the original port tells where a connection was to go.
+
+use std::sync::Arc;
+
+use super::super::World;
+use super::super::captured::port_of;
+use super::super::clusters::INBOUND_PASSTHROUGH;
+use super::super::index::origin;
+use super::super::listeners::{add as add_listener, add_table, addresses, bind, chain, interception, listener};
+use super::super::scope::Scope;
+use super::super::tcp::to_cluster;
+use super::{AppPort, add_cluster, inbound_http, ports, table};
+use crate::mesh::{ChainMatch, ChainProtocol, Direction, Mesh, Origin, Pool};
+
+/// Adds `virtualInbound`, and the listeners of a Sidecar that nothing captures.
+pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh) {
+    let field = "spec.inbound.addresses";
+    let own = addresses(world, world.object, field, &world.proxy.inbound.addresses);
+    let mut inbound = listener(world, "virtualInbound", Direction::Inbound, origin(world.object, field));
+    for port in own.iter().filter_map(port_of) {
+        let matches = ChainMatch { destination_port: Some(port), ..ChainMatch::default() };
+        inbound.chains.push(chain("virtualInbound-blackhole", matches, ChainProtocol::Refuse, Origin::BUILT_IN));
+    }
+    let mut seen = Vec::new();
+    for port in ports(world, scope) {
+        if seen.contains(&port.number) {
+            continue;
+        }
+        seen.push(port.number);
+        add_cluster(world, &port, mesh);
+        if port.protocol.may_be_http() {
+            add_table(mesh, port.table());
+        }
+        if port.is_bound(world) {
+            add_bound(world, &port, mesh);
+            continue;
+        }
+        let matches = ChainMatch { destination_port: Some(port.number), ..ChainMatch::default() };
+        let name = format!("0.0.0.0_{}", port.number);
+        inbound.chains.push(chain(&name, matches, port.chain(world), port.origin()));
+    }
+    add_table(mesh, table(INBOUND_PASSTHROUGH, 0, INBOUND_PASSTHROUGH, &Origin::BUILT_IN));
+    let idle_timeout = Pool::default().tcp_idle_timeout;
+    let unknown = ChainProtocol::Detect {
+        http: Arc::new(inbound_http(world, INBOUND_PASSTHROUGH)),
+        tcp: Arc::new(to_cluster(INBOUND_PASSTHROUGH, idle_timeout, Origin::BUILT_IN)),
+    };
+    inbound.default_chain =
+        Some(chain("virtualInbound-catchall", ChainMatch::default(), unknown, Origin::BUILT_IN));
+    inbound.addresses = own;
+    inbound.bound = true;
+    inbound.interception = interception(world);
+    add_listener(mesh, inbound);
+}
+
+/// Adds the listener of a port that is called at its own address.
+pub(super) fn add_bound(world: &World<'_>, port: &AppPort<'_, '_>, mesh: &mut Mesh) {
+    let text = port.ingress.and_then(|ingress| ingress.bind.as_deref()).filter(|bind| !bind.is_empty());
+    let text = text.unwrap_or("0.0.0.0");
+    let Some(address) = bind(text, port.number) else {
+        let message = format!("`{text}` is no address to listen on");
+        let hint = "write an IP address or `unix:///path`";
+        world.index.notes.error(port.object, &format!("{}.bind", port.field), "address", message, hint);
+        return;
+    };
+    let name = format!("{text}_{}", port.number);
+    let mut own = listener(world, &name, Direction::Inbound, port.origin());
+    own.addresses = vec![address];
+    own.bound = true;
+    own.interception = None;
+    own.default_chain = Some(chain(&name, ChainMatch::default(), port.chain(world), port.origin()));
+    add_listener(mesh, own);
+}

@@ -1,0 +1,96 @@
+//! The inbound listener of clients that call us on purpose: host and port name a service port, and that the port of the application.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+
+use super::super::World;
+use super::super::host::{self, with_port};
+use super::super::index::origin;
+use super::super::listeners::{add as add_listener, add_table, addresses, chain, listener};
+use super::super::routes::simple_route;
+use super::super::scope::Scope;
+use super::super::settings::DOMAIN;
+use super::super::tcp::to_cluster;
+use super::captured::add_bound;
+use super::{AppPort, add_cluster, application, inbound_http, ports};
+use crate::mesh::{ChainMatch, ChainProtocol, Direction, Mesh, Pool, RouteTable, VirtualHost};
+
+/// The name of the listener and of its table.
+pub(in super::super) const INBOUND: &str = "inbound";
+
+/// Adds the listener, its table and the clusters of the application.
+pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh) {
+    let ports = ports(world, scope);
+    let application = application(world);
+    for port in ports.iter().chain(&application) {
+        add_cluster(world, port, mesh);
+        if port.is_bound(world) {
+            if port.protocol.may_be_http() {
+                add_table(mesh, port.table());
+            }
+            add_bound(world, port, mesh);
+        }
+    }
+    // Who names no service of ours means the application; if nobody says where it is, its only port.
+    let mut numbers: Vec<u16> = ports.iter().map(|port| port.number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let fallback = application.as_ref().or_else(|| if numbers.len() == 1 { ports.first() } else { None });
+    let field = "spec.inbound.addresses";
+    let origin = origin(world.object, field);
+    add_table(mesh, RouteTable { origin: origin.clone(), ..table(world, &ports, fallback) });
+    let mut inbound = listener(world, INBOUND, Direction::Inbound, origin.clone());
+    inbound.addresses = addresses(world, world.object, field, &world.proxy.inbound.addresses);
+    inbound.bound = true;
+    inbound.detection_timeout = world.proxy.limits.handshake_timeout.into();
+    let http = Arc::new(inbound_http(world, INBOUND));
+    let protocol = match fallback {
+        Some(port) => {
+            let tcp = to_cluster(&port.cluster(), Pool::default().tcp_idle_timeout, port.origin());
+            ChainProtocol::Detect { http, tcp: Arc::new(tcp) }
+        }
+        None => ChainProtocol::Http(http),
+    };
+    inbound.default_chain = Some(chain(INBOUND, ChainMatch::default(), protocol, origin));
+    add_listener(mesh, inbound);
+}
+
+fn table(world: &World<'_>, ports: &[AppPort<'_, '_>], fallback: Option<&AppPort<'_, '_>>) -> RouteTable {
+    let served = || ports.iter().filter_map(|port| Some((port, port.service?))).filter(|(port, _)| port.protocol.may_be_http());
+    let mut default: BTreeMap<&str, u16> = BTreeMap::new();
+    for (_, (service, port)) in served() {
+        let current = default.entry(&service.host).or_insert(port.number);
+        if port.number == 80 || (*current != 80 && port.number < *current) {
+            *current = port.number;
+        }
+    }
+    let mut used = FxHashSet::default();
+    let mut hosts = Vec::new();
+    for (port, (service, of)) in served() {
+        let mut domains = Vec::new();
+        for name in host::domains(&service.host, world.namespace, DOMAIN).0 {
+            if default.get(&*service.host) == Some(&of.number) {
+                domains.push(with_port(&name, None));
+            }
+            domains.push(with_port(&name, Some(of.number)));
+        }
+        domains.retain(|domain| used.insert(domain.clone()));
+        if domains.is_empty() {
+            continue;
+        }
+        let name = with_port(&service.host, Some(of.number)).into();
+        let routes = vec![simple_route("default", &port.cluster(), &port.origin())];
+        hosts.push(Arc::new(VirtualHost { name, domains, routes, origin: port.origin() }));
+    }
+    if let Some(port) = fallback {
+        hosts.push(Arc::new(VirtualHost {
+            name: "application".into(),
+            domains: vec!["*".to_owned()],
+            routes: vec![simple_route("default", &port.cluster(), &port.origin())],
+            origin: port.origin(),
+        }));
+    }
+    RouteTable { name: INBOUND.into(), hosts, ignore_port: false, origin: crate::mesh::Origin::BUILT_IN }
+}
