@@ -17,11 +17,10 @@ use crate::mesh::{Direction, Mesh};
 use crate::proxy::Shared;
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use workers::Workers;
 
 /// What to run.
@@ -80,7 +79,8 @@ impl App {
     ///
     /// A [`StartError`] when there is nothing to run: an unreadable file, no `Proxy`, an admin address that cannot be bound.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let strictness = if options.strict { Strictness { unknown_fields: true } } else { Strictness::default() };
+        let strictness =
+            if options.strict { Strictness { unknown_fields: true } } else { Strictness::default() };
         let mut store = Store::new(options.config.clone(), strictness);
         // Watched before the first look: a change while it is read is not missed.
         let watcher = Watcher::new(options.config.clone());
@@ -103,7 +103,8 @@ impl App {
         registry.set(&build, BUILD.scalar(0), 1);
         let workers = Workers::start(count, &registry)
             .map_err(|error| StartError::System { what: "starting the workers".to_owned(), error })?;
-        let status = Arc::new(Status::new(workers.shared().clone(), registry.clone(), options.config.clone()));
+        let status =
+            Arc::new(Status::new(workers.shared().clone(), registry.clone(), options.config.clone()));
         let (servers, _) = watch::channel(false);
         let mut app = Self {
             key: resource.key.clone(),
@@ -129,20 +130,17 @@ impl App {
         self.status.clone()
     }
 
-    /// Follows the files until `stop` resolves the first time, then drains. A second time, or the end of the grace period, ends it at once.
-    pub async fn run<F: Future<Output = ()>>(mut self, mut stop: impl FnMut() -> F) {
-        let stopped = stop();
-        tokio::pin!(stopped);
+    /// Follows the files until `stop` says something, then drains. A second word, or the end of the grace period, ends it at once.
+    pub async fn run(mut self, mut stop: mpsc::Receiver<()>) {
         loop {
             tokio::select! {
-                () = &mut stopped => break,
+                _ = stop.recv() => break,
                 () = self.status.quit_requested() => break,
                 () = self.watcher.changed() => self.reload().await,
             }
         }
-        let again = stop();
         tokio::select! {
-            () = again => tracing::info!("second signal: every connection ends now"),
+            Some(()) = stop.recv() => tracing::info!("second signal: every connection ends now"),
             () = self.drain() => {}
         }
         self.servers.send_replace(true);
@@ -199,7 +197,12 @@ impl App {
         }
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.metrics.applied(&self.registry, update.generation, seconds, update.rejected.len() + problems.len());
+        self.metrics.applied(
+            &self.registry,
+            update.generation,
+            seconds,
+            update.rejected.len() + problems.len(),
+        );
         tracing::info!(
             generation = update.generation,
             objects = update.resources.len(),
@@ -240,7 +243,10 @@ impl App {
         }
         let shared = self.workers.shared().clone();
         let left = |began: Instant| grace.saturating_sub(began.elapsed());
-        wait_until(left(began), || shared.connections(Direction::Inbound) + shared.connections(Direction::Gateway) == 0).await;
+        wait_until(left(began), || {
+            shared.connections(Direction::Inbound) + shared.connections(Direction::Gateway) == 0
+        })
+        .await;
         // What the application still does on its way out has its answers; now the outbound side may go.
         self.workers.drain(Direction::Outbound, Duration::ZERO).await;
         wait_until(left(began), || shared.connections(Direction::Outbound) == 0).await;
@@ -255,7 +261,12 @@ impl App {
     async fn serve_pages(&mut self, settings: &proxy::Proxy) -> Result<(), StartError> {
         let levels = self.options.levels.clone();
         let pages = [
-            ("admin", &settings.admin.address, pages::admin(&self.status, levels), Hosts::Loopback { also: Vec::new() }),
+            (
+                "admin",
+                &settings.admin.address,
+                pages::admin(&self.status, levels),
+                Hosts::Loopback { also: Vec::new() },
+            ),
             ("health", &settings.health.address, pages::health(&self.status), Hosts::Any),
             ("metrics", &settings.metrics.address, pages::metrics(&self.status), Hosts::Any),
         ];
@@ -282,24 +293,32 @@ impl App {
 pub fn choose(resources: &[Arc<Resource>], named: Option<&str>) -> Result<Arc<Resource>, String> {
     let proxies: Vec<_> = resources.iter().filter(|resource| resource.key.kind == Kind::Proxy).collect();
     let names = || {
-        let names: Vec<_> = proxies.iter().map(|proxy| format!("{}/{}", proxy.key.namespace, proxy.key.name)).collect();
+        let names: Vec<_> =
+            proxies.iter().map(|proxy| format!("{}/{}", proxy.key.namespace, proxy.key.name)).collect();
         names.join(", ")
     };
     match named {
         Some(named) => {
-            let (namespace, name) = named.split_once('/').map_or((None, named), |(ns, name)| (Some(ns), name));
+            let (namespace, name) =
+                named.split_once('/').map_or((None, named), |(ns, name)| (Some(ns), name));
             let mut matching = proxies.iter().filter(|proxy| {
-                *proxy.key.name == *name && namespace.is_none_or(|namespace| *proxy.key.namespace == *namespace)
+                *proxy.key.name == *name
+                    && namespace.is_none_or(|namespace| *proxy.key.namespace == *namespace)
             });
             match (matching.next(), matching.next()) {
                 (Some(proxy), None) => Ok((**proxy).clone()),
-                (Some(_), Some(_)) => Err(format!("several Proxies are named {name}; write --as NAMESPACE/{name}")),
+                (Some(_), Some(_)) => {
+                    Err(format!("several Proxies are named {name}; write --as NAMESPACE/{name}"))
+                }
                 (None, _) => Err(format!("no Proxy is named {named}; there are: {}", names())),
             }
         }
         None => match proxies.as_slice() {
             [proxy] => Ok((*proxy).clone()),
-            [] => Err("no object of kind Proxy is in the configuration; add one (see README, \"the Proxy object\")".to_owned()),
+            [] => Err(
+                "no object of kind Proxy is in the configuration; add one (see README, \"the Proxy object\")"
+                    .to_owned(),
+            ),
             _ => Err(format!("several Proxies are in the configuration ({}); name one with --as", names())),
         },
     }

@@ -7,13 +7,13 @@ mod check;
 mod cluster;
 mod connection;
 mod counts;
-mod limits;
 pub mod detect;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod headers;
 mod http;
 mod labels;
+mod limits;
 mod listener;
 pub mod proxy_protocol;
 mod record;
@@ -27,7 +27,7 @@ mod tunnel;
 mod upstream;
 mod worker;
 
-pub(crate) use listener::Socket;
 pub use limits::LIMITS;
+pub(crate) use listener::Socket;
 pub(crate) use worker::{Command, run};
 pub use worker::{LogTarget, Shared};

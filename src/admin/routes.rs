@@ -251,6 +251,12 @@ impl Reply {
         Self { status, ..Self::text(text) }
     }
 
+    /// The same with another status.
+    #[must_use]
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     pub(super) fn allowing(self, methods: Methods) -> Self {
         Self { allow: Some(methods), ..self }
     }

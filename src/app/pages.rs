@@ -16,10 +16,18 @@ use std::time::SystemTime;
 pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
     let routes = Routes::new("Sidegate")
         .get("/ready", "200 when traffic is welcome, else 503 and why", readiness(status))
-        .get("/config_dump", "the mesh in force, its generation, and what was rejected", page(status, config_dump))
+        .get(
+            "/config_dump",
+            "the mesh in force, its generation, and what was rejected",
+            page(status, config_dump),
+        )
         .get("/clusters", "clusters, their endpoints and their limits", page(status, clusters))
         .get("/listeners", "listeners and where they really listen", page(status, listeners))
-        .get("/routes", "route tables: hosts, rules in order, where each was written", page(status, routes_page))
+        .get(
+            "/routes",
+            "route tables: hosts, rules in order, where each was written",
+            page(status, routes_page),
+        )
         .get("/limits", "every limit: default, unit, scope", admin::limits(LIMITS))
         .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
         .get("/stats", "metrics as lines; ?filter=REGEX, ?usedonly", admin::stats(status.registry().clone()))
@@ -28,30 +36,39 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
             let status = status.clone();
             admin::server_info(env!("CARGO_PKG_VERSION"), move || state(&status))
         })
-        .post("/drain_listeners", "fail readiness and send connections elsewhere; the process ends as after SIGTERM", quit(status))
+        .post(
+            "/drain_listeners",
+            "fail readiness and send connections elsewhere; the process ends as after SIGTERM",
+            quit(status),
+        )
         .post("/quitquitquit", "end as after SIGTERM", quit(status));
     match levels {
-        Some(levels) => {
-            routes.on(admin::Methods::GetAndPost, "/logging", "levels of the proxy's own log; POST ?level=debug", admin::logging(levels))
-        }
+        Some(levels) => routes.on(
+            admin::Methods::GetAndPost,
+            "/logging",
+            "levels of the proxy's own log; POST ?level=debug",
+            admin::logging(levels),
+        ),
         None => routes,
     }
 }
 
 /// The pages of the health port.
 pub(super) fn health(status: &Arc<Status>) -> Routes {
-    Routes::new("Sidegate health").get("/healthz/ready", "200 when traffic is welcome", readiness(status)).get(
-        "/healthz/live",
-        "200 while the process answers",
-        |_| ready(Reply::text("ok\n")),
-    )
+    Routes::new("Sidegate health")
+        .get("/healthz/ready", "200 when traffic is welcome", readiness(status))
+        .get("/healthz/live", "200 while the process answers", |_| ready(Reply::text("ok\n")))
 }
 
 /// The pages of the metrics port.
 pub(super) fn metrics(status: &Arc<Status>) -> Routes {
     Routes::new("Sidegate metrics")
         .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
-        .get("/metrics", "the same, where Prometheus looks by default", admin::prometheus(status.registry().clone()))
+        .get(
+            "/metrics",
+            "the same, where Prometheus looks by default",
+            admin::prometheus(status.registry().clone()),
+        )
 }
 
 fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
@@ -59,7 +76,10 @@ fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Syn
     admin::health(move || status.ready())
 }
 
-fn page(status: &Arc<Status>, render: fn(&Status) -> Value) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+fn page(
+    status: &Arc<Status>,
+    render: fn(&Status) -> Value,
+) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
     let status = status.clone();
     move |_| ready(Reply::json(&render(&status)))
 }
@@ -68,7 +88,7 @@ fn quit(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + u
     let status = status.clone();
     move |_| {
         status.quit();
-        ready(Reply { status: StatusCode::ACCEPTED, ..Reply::text("draining\n") })
+        ready(Reply::text("draining\n").with_status(StatusCode::ACCEPTED))
     }
 }
 
@@ -84,7 +104,8 @@ fn config_dump(status: &Status) -> Value {
     let snapshot = status.shared().snapshot();
     let applied = status.applied();
     let applied = applied.as_deref().map(|applied| {
-        let since = applied.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let since =
+            applied.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let rejected: Vec<_> = applied
             .rejected
             .iter()
@@ -137,7 +158,8 @@ fn clusters(status: &Status) -> Value {
                     })
                 })
                 .collect();
-            let count = |resource| json!({"now": cluster.state.count(resource), "limit": cluster.limit(resource)});
+            let count =
+                |resource| json!({"now": cluster.state.count(resource), "limit": cluster.limit(resource)});
             json!({
                 "name": cluster.mesh.name,
                 "origin": cluster.mesh.origin.to_string(),
@@ -212,4 +234,3 @@ fn routes_page(status: &Status) -> Value {
         .collect();
     json!({ "routes": tables })
 }
-

@@ -27,7 +27,6 @@ mod telemetry;
 mod virtual_services;
 mod workloads;
 
-
 use std::sync::{Arc, LazyLock};
 
 pub use check::check;

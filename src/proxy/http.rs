@@ -87,7 +87,14 @@ where
         let body =
             if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
         let inner = self.stack.borrow_mut().call(Request { head, body, cx });
-        Exchange { inner, upgrade, http1, worker: downstream.worker.clone(), direction: downstream.conn.direction(), busy: Some(busy) }
+        Exchange {
+            inner,
+            upgrade,
+            http1,
+            worker: downstream.worker.clone(),
+            direction: downstream.conn.direction(),
+            busy: Some(busy),
+        }
     }
 }
 

@@ -30,7 +30,13 @@ const BUFFER: usize = 16 * 1024;
 const CONNECT_ATTEMPTS: usize = 3;
 
 /// Carries one connection to the cluster that its chain names.
-pub(super) async fn serve(worker: &Rc<Worker>, direction: Direction, facts: &ConnectionFacts, chain: &Tcp, io: Io) {
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    direction: Direction,
+    facts: &ConnectionFacts,
+    chain: &Tcp,
+    io: Io,
+) {
     let started = Instant::now();
     let flow = Flow::new(chain.mesh.idle_timeout);
     let mut upstream_host = None;

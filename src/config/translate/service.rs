@@ -102,7 +102,12 @@ impl Protocol {
 
     /// The protocol of a Kubernetes port: UDP, then `appProtocol`, then the prefix of the name, then well-known ports where the server
     /// speaks first, then detection.
-    pub(super) fn of_port(number: u16, name: &str, transport: Option<&str>, application: Option<&str>) -> Self {
+    pub(super) fn of_port(
+        number: u16,
+        name: &str,
+        transport: Option<&str>,
+        application: Option<&str>,
+    ) -> Self {
         if transport.is_some_and(|transport| transport.eq_ignore_ascii_case("UDP")) {
             return Self::Udp;
         }
@@ -211,7 +216,11 @@ fn kubernetes_service<'a>(written: &Written<'a, kubernetes::Service>) -> Service
         object,
         source: Source::Kubernetes(spec),
         ports: ports.collect(),
-        addresses: addresses.into_iter().chain(spec.external_ips.iter().map(String::as_str)).filter_map(net).collect(),
+        addresses: addresses
+            .into_iter()
+            .chain(spec.external_ips.iter().map(String::as_str))
+            .filter_map(net)
+            .collect(),
         resolution,
         external: resolution == Resolution::Dns,
     }
@@ -288,7 +297,11 @@ mod tests {
             ("~", "", "shop", false),
             ("", ".", "web", false),
         ] {
-            assert_eq!(exported(&list(written), &list(default), "shop", client), expected, "{written} {client}");
+            assert_eq!(
+                exported(&list(written), &list(default), "shop", client),
+                expected,
+                "{written} {client}"
+            );
         }
     }
 }

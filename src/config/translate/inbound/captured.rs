@@ -6,7 +6,9 @@ use super::super::World;
 use super::super::captured::port_of;
 use super::super::clusters::INBOUND_PASSTHROUGH;
 use super::super::index::origin;
-use super::super::listeners::{add as add_listener, add_table, addresses, bind, chain, interception, listener};
+use super::super::listeners::{
+    add as add_listener, add_table, addresses, bind, chain, interception, listener,
+};
 use super::super::scope::Scope;
 use super::super::tcp::to_cluster;
 use super::{AppPort, add_cluster, inbound_http, ports, table};
@@ -19,7 +21,12 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     let mut inbound = listener(world, "virtualInbound", Direction::Inbound, origin(world.object, field));
     for port in own.iter().filter_map(port_of) {
         let matches = ChainMatch { destination_port: Some(port), ..ChainMatch::default() };
-        inbound.chains.push(chain("virtualInbound-blackhole", matches, ChainProtocol::Refuse, Origin::BUILT_IN));
+        inbound.chains.push(chain(
+            "virtualInbound-blackhole",
+            matches,
+            ChainProtocol::Refuse,
+            Origin::BUILT_IN,
+        ));
     }
     let mut seen = Vec::new();
     for port in ports(world, scope) {
