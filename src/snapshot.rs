@@ -15,6 +15,9 @@ mod listener;
 mod matcher;
 mod named;
 mod route;
+mod rule_index;
+#[cfg(test)]
+mod samples;
 mod table;
 
 pub use chain::{Chain, ChainProtocol, Http, Tcp};

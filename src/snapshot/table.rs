@@ -45,9 +45,15 @@ impl RouteTable {
     ) -> Result<&Arc<Route>, Miss> {
         let found =
             self.index.find(host, port, self.mesh.ignore_port).and_then(|place| self.hosts.get(place));
-        trace.step(|| self.explain(host, port, found));
+        let mut aloud = false;
+        trace.step(|| {
+            aloud = true;
+            self.explain(host, port, found)
+        });
         let virtual_host = found.ok_or(Miss::Host)?;
-        let route = virtual_host.select(&Subject { host, port, head }, trace);
+        let subject = Subject { host, port, head };
+        let route =
+            if aloud { virtual_host.select_aloud(&subject, trace) } else { virtual_host.select(&subject) };
         route.ok_or_else(|| Miss::Rule { virtual_host: virtual_host.mesh.clone() })
     }
 
