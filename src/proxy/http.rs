@@ -7,7 +7,7 @@ use super::upstream::MAX_BUFFER;
 use super::worker::Worker;
 use crate::mesh::Direction;
 use filter_api::{Body, Cx, Protocol, Request};
-use http::header::{CONTENT_TYPE, TRAILER};
+use http::header::{CONNECTION, CONTENT_TYPE, TRAILER};
 use http::{HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -35,7 +35,8 @@ where
     let conn = downstream.conn.clone();
     let settings = downstream.http().mesh.clone();
     let version = downstream.facts.protocol;
-    let service = HttpService { downstream, stack: RefCell::new(stack) };
+    let look = || downstream.look();
+    let service = HttpService { downstream: downstream.clone(), stack: RefCell::new(stack) };
     let io = TokioIo::new(io);
     if version == Protocol::Http2 {
         let streams = settings.max_concurrent_streams.max(1);
@@ -49,7 +50,7 @@ where
             .max_pending_accept_reset_streams(MAX_RESETS)
             .enable_connect_protocol()
             .serve_connection(io, service);
-        conn.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+        conn.drive(pin!(connection), false, look, |connection| connection.graceful_shutdown()).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -57,7 +58,7 @@ where
             .header_read_timeout(None)
             .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize));
         let connection = builder.serve_connection(io, service).with_upgrades();
-        conn.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+        conn.drive(pin!(connection), true, look, |connection| connection.graceful_shutdown()).await;
     }
 }
 
@@ -125,7 +126,12 @@ where
             {
                 tunnel::start(this.worker, *this.direction, upgrade, &mut response);
             }
-            _ if *this.http1 => announce_trailers(&mut response),
+            _ if *this.http1 => {
+                announce_trailers(&mut response);
+                if this.busy.as_ref().is_some_and(Busy::is_last) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+            }
             _ => {}
         }
         if let Some(busy) = this.busy.take() {
