@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command.
 
+mod demo;
 mod out;
 mod run;
 
@@ -18,11 +19,14 @@ struct Cli {
 enum Command {
     /// Run the proxy.
     Run(run::Args),
+    /// Run a whole mesh on this machine: a shop of seven services, and what to try with it.
+    Demo(demo::Args),
 }
 
 /// Parses the arguments and runs the sub-command. Exit codes: 0 ok, 1 findings or failure, 2 usage.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::main(args),
+        Command::Demo(args) => demo::main(&args),
     }
 }
