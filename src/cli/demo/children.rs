@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A proxy that is not ready by then will not be.
@@ -26,6 +26,8 @@ pub(super) struct Children(Vec<Proxy>);
 struct Proxy {
     workload: &'static Workload,
     process: Child,
+    /// Apart from the process: waiting for that would close it, and with it end the child without a drain.
+    _stdin: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -39,7 +41,7 @@ impl Children {
             let failed = || system(format!("starting the proxy of {}", workload.name));
             let output = File::create(&log).map_err(failed())?;
             let errors = output.try_clone().map_err(failed())?;
-            let process = Command::new(&binary)
+            let mut process = Command::new(&binary)
                 .args(["run", "--exit-with-stdin", "--log", "info", "--as", workload.proxy, "--config"])
                 .arg(folder.config())
                 // Kept open as long as we live; its end tells the child that we are gone.
@@ -51,7 +53,8 @@ impl Children {
                 .kill_on_drop(true)
                 .spawn()
                 .map_err(failed())?;
-            children.push(Proxy { workload, process, log });
+            let stdin = process.stdin.take();
+            children.push(Proxy { workload, process, _stdin: stdin, log });
         }
         Ok(Self(children))
     }
@@ -82,7 +85,7 @@ impl Children {
         Ok(began.elapsed())
     }
 
-    /// The number of processes, and the lowest and highest process id of them.
+    /// The process of each workload.
     pub(super) fn process_ids(&self) -> Vec<(&'static str, u32)> {
         self.0.iter().filter_map(|proxy| Some((proxy.workload.name, proxy.process.id()?))).collect()
     }
