@@ -98,7 +98,10 @@ async fn run(args: &Args) -> Result<bool, Error> {
     }
     let stopped = children.stop().await;
     if args.keep.is_some() {
-        out::say(format_args!("configuration and logs are in {}", folder.config().with_file_name("").display()));
+        out::say(format_args!(
+            "configuration and logs are in {}",
+            folder.config().with_file_name("").display()
+        ));
     } else if args.once && !matches!(outcome, Ok(true)) {
         out::say("the logs of the proxies are gone with the demo; --keep DIR keeps them");
     }

@@ -155,6 +155,9 @@ impl Proxy {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let last = lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n  ");
-        Error::Step(format!("the proxy of {} ended ({status}); its last words:\n  {last}", self.workload.name))
+        Error::Step(format!(
+            "the proxy of {} ended ({status}); its last words:\n  {last}",
+            self.workload.name
+        ))
     }
 }

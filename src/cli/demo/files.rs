@@ -126,7 +126,10 @@ fn empty(path: &Path) -> Result<PathBuf, Error> {
     fs::create_dir_all(path).map_err(system(format!("creating {}", path.display())))?;
     let mut files = fs::read_dir(path).map_err(system(format!("reading {}", path.display())))?;
     if files.next().is_some() {
-        return Err(Error::Usage(format!("--keep {}: the folder is not empty; name a new one", path.display())));
+        return Err(Error::Usage(format!(
+            "--keep {}: the folder is not empty; name a new one",
+            path.display()
+        )));
     }
     path.canonicalize().map_err(system(format!("reading {}", path.display())))
 }
@@ -159,7 +162,8 @@ mod tests {
         for name in [CANARY, ROLLOUT, ENDPOINTS] {
             assert!(folder.path(name).exists(), "{name}");
         }
-        let files: Vec<_> = std::fs::read_dir(folder.path("shop")).unwrap().map(|file| file.unwrap().path()).collect();
+        let files: Vec<_> =
+            std::fs::read_dir(folder.path("shop")).unwrap().map(|file| file.unwrap().path()).collect();
         let objects = SHOP.iter().map(|text| text.split("\n---\n").count()).sum::<usize>();
         assert_eq!(files.len(), objects);
         for file in files {

@@ -13,7 +13,8 @@ pub(super) fn text(
     processes: &[(&'static str, u32)],
     ready: Duration,
 ) -> String {
-    let mut rows = vec![row(&["workload", "process", "traffic in", "traffic out", "admin page", "application"])];
+    let mut rows =
+        vec![row(&["workload", "process", "traffic in", "traffic out", "admin page", "application"])];
     for workload in WORKLOADS {
         let at = |page| format!("127.0.0.1:{}", ports.of(workload.port(page)));
         let process = processes.iter().find(|(name, _)| *name == workload.name);

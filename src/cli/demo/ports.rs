@@ -40,7 +40,10 @@ impl Ports {
 
     /// Those that are not as written: the port of the files, and the one in use.
     pub(super) fn moved(&self) -> impl Iterator<Item = (u16, u16)> {
-        self.0.iter().map(|(written, chosen)| (*written, *chosen)).filter(|(written, chosen)| written != chosen)
+        self.0
+            .iter()
+            .map(|(written, chosen)| (*written, *chosen))
+            .filter(|(written, chosen)| written != chosen)
     }
 
     /// A text with the ports in use in place of those that it names.
@@ -49,7 +52,9 @@ impl Ports {
         let mut end = 0;
         for (at, number) in numbers(text) {
             filled.push_str(&text[end..at]);
-            filled.push_str(&number.parse().map_or_else(|_| number.to_owned(), |port| self.of(port).to_string()));
+            filled.push_str(
+                &number.parse().map_or_else(|_| number.to_owned(), |port| self.of(port).to_string()),
+            );
             end = at + number.len();
         }
         filled.push_str(&text[end..]);

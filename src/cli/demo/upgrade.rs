@@ -11,7 +11,13 @@ use tokio::net::TcpStream;
 
 /// Upgrades to the `echo` of an application and sends it `rounds` messages of `size` bytes, each of which must come back unchanged. The bytes
 /// that came back.
-pub(super) async fn echo(port: u16, host: &str, path: &str, rounds: u8, size: usize) -> Result<usize, String> {
+pub(super) async fn echo(
+    port: u16,
+    host: &str,
+    path: &str,
+    rounds: u8,
+    size: usize,
+) -> Result<usize, String> {
     let wrong = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
     let stream = stream.map_err(|error| wrong("connecting", &error))?;

@@ -31,7 +31,8 @@ pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
             );
         }
     }
-    if let Some(bind) = spec.gateway.bind.as_deref().filter(|bind| bind.parse::<std::net::IpAddr>().is_err()) {
+    if let Some(bind) = spec.gateway.bind.as_deref().filter(|bind| bind.parse::<std::net::IpAddr>().is_err())
+    {
         report.error(
             "bad-address",
             "spec.gateway.bind",

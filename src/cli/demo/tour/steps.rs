@@ -62,7 +62,11 @@ impl Tour<'_> {
         if calls != 4 {
             return Err(format!("an order took {calls} calls, not 4"));
         }
-        Ok(format!("{} requests by host and path, {}; each order took 4 calls more", count.sent, count.shares()))
+        Ok(format!(
+            "{} requests by host and path, {}; each order took 4 calls more",
+            count.sent,
+            count.shares()
+        ))
     }
 
     /// Requests at once on one connection.
@@ -118,7 +122,8 @@ impl Tour<'_> {
         let (mut with, mut without) = (Count::default(), Count::default());
         for _ in 0..50 {
             let headers = [("X-Canary", "true")];
-            let request = client.request("GET", "product-service", "/api/products/7", &headers, Bytes::new())?;
+            let request =
+                client.request("GET", "product-service", "/api/products/7", &headers, Bytes::new())?;
             with.add(client.send(request).await);
             without.add(client.get("product-service", "/api/products/7").await);
         }
@@ -239,7 +244,10 @@ impl Tour<'_> {
     }
 
     /// Changes files, and waits until the proxy of order-service has the change in force.
-    async fn change(&self, edit: impl FnOnce() -> Result<(), super::super::Error>) -> Result<Duration, String> {
+    async fn change(
+        &self,
+        edit: impl FnOnce() -> Result<(), super::super::Error>,
+    ) -> Result<Duration, String> {
         let generation = || async {
             let json = self.admin("/config_dump").await?;
             json["configuration"]["generation"].as_u64().ok_or_else(|| format!("no generation in {json}"))
