@@ -60,7 +60,9 @@ fn ask(target: &Uri, timeout: Duration) -> io::Result<(u16, String)> {
     let mut stream = connect(addresses, end)?;
     stream.set_write_timeout(Some(left(end)?))?;
     let path = target.path_and_query().map_or("/", |path| path.as_str());
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n")?;
+    // In one piece, so that it is in one packet.
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
     while (answer.len() as u64) < MAX_ANSWER {

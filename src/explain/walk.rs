@@ -6,6 +6,7 @@ use crate::filters;
 use crate::mesh::{self, Address, Balance, Direction, Discovery, EndpointAddress, TransportProtocol};
 use crate::proxy::authority::{Authority, request_authority};
 use crate::proxy::canonicalise;
+use crate::proxy::headers::grpc::is_grpc;
 use crate::snapshot::{ChainQuery, Destination, Http, Listener, Miss, Route, RouteTable, Snapshot};
 use filter_api::{Error, NoTrace, Reason, TraceStep};
 use filter_timeout::parse_grpc_timeout;
@@ -196,10 +197,10 @@ fn way(percent: f64, destination: &Destination, head: &Parts) -> Way {
 }
 
 fn timeouts(destination: &Destination, head: &Parts) -> Vec<String> {
-    let written = destination.slots.read(filters::route::timeout);
-    let written =
-        written.into_iter().flatten().map(|settings| settings.total).rfind(|total| !total.is_zero());
-    let grpc = head.headers.get("grpc-timeout").and_then(|value| parse_grpc_timeout(value.as_bytes()));
+    let written = destination.slots.read(filters::route::timeout).and_then(|settings| settings.last());
+    let written = written.map(|settings| settings.total).filter(|total| !total.is_zero());
+    let grpc = head.headers.get("grpc-timeout").filter(|_| is_grpc(&head.headers));
+    let grpc = grpc.and_then(|value| parse_grpc_timeout(value.as_bytes()));
     let total = written.into_iter().chain(grpc).min();
     let mut timeouts =
         vec![total.map_or_else(|| "total: none".to_owned(), |total| format!("total: {total:?}"))];
@@ -261,6 +262,11 @@ fn differences(before: &Parts, after: &Parts) -> Vec<String> {
         }
     }
     for name in after.headers.keys().filter(|name| !before.headers.contains_key(*name)) {
+        // Another one for each request.
+        if name == "x-request-id" {
+            found.push("header x-request-id is added: a new one".to_owned());
+            continue;
+        }
         found.push(format!("header {name} is added: {:?}", values(after, name)));
     }
     found
