@@ -111,9 +111,10 @@ impl<'w, 'a> Ports<'w, 'a> {
             Protocol::Detect if own.is_empty() => self.http(service, port),
             Protocol::Detect => {
                 let table = self.hosts.of_service(service, port);
+                let flow = self.flows(service, port).pop().unwrap_or_else(|| own_flow(self.world, service, port));
                 let detect = ChainProtocol::Detect {
                     http: Arc::new(http(self.world, &table.name)),
-                    tcp: Arc::new(self.flows(service, port).remove(0).chain),
+                    tcp: Arc::new(flow.chain),
                 };
                 add_table(mesh, table);
                 let origin = origin(service.object, service.port_field(port));
@@ -140,7 +141,7 @@ impl<'w, 'a> Ports<'w, 'a> {
         };
         let complete = match port.protocol {
             Protocol::Tls => !flows.is_empty(),
-            _ => flows.last().is_some_and(|flow| flow.destinations.is_empty()),
+            _ => flows.last().is_some_and(Flow::is_final),
         };
         if !complete {
             flows.push(own_flow(self.world, service, port));
@@ -210,9 +211,8 @@ impl<'w, 'a> Ports<'w, 'a> {
                 flow.server_names.push(service.host.to_string());
             }
         }
-        let any = |flow: &Flow| flow.destinations.is_empty() && flow.server_names.is_empty();
         let wild = self.wild.entry(port.number).or_default();
-        if flows.iter().any(any) {
+        if flows.iter().any(Flow::is_final) {
             if let Some((owner, _)) = wild.owner {
                 self.conflict(service, port, owner);
                 return;
