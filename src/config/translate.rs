@@ -27,7 +27,6 @@ mod telemetry;
 mod virtual_services;
 mod workloads;
 
-
 #[cfg(test)]
 mod tests;
 

@@ -15,15 +15,15 @@ use super::tcp::{Caller, Flow, own_flow, tcp_flows, tls_flows, to_cluster};
 use super::virtual_services::MESH;
 use crate::config::resources::istio::sidecar::OutboundMode;
 use crate::mesh::{
-    Address, ChainMatch, ChainProtocol, Direction, EndpointAddress, FilterChain, Mesh, Origin, Pool, TcpChain, TcpTarget,
+    Address, ChainMatch, ChainProtocol, Direction, EndpointAddress, FilterChain, Mesh, Origin, Pool,
+    TcpChain, TcpTarget,
 };
 
 /// Adds the listeners and tables of captured outbound traffic.
 pub(super) fn add_outbound(world: &World<'_>, scope: &Scope<'_>, taken: &[u16], mesh: &mut Mesh) {
     let field = "spec.outbound.addresses";
     let bound = addresses(world, world.object, field, &world.proxy.outbound.addresses);
-    let mut outbound =
-        listener(world, "virtualOutbound", Direction::Outbound, origin(world.object, field));
+    let mut outbound = listener(world, "virtualOutbound", Direction::Outbound, origin(world.object, field));
     for port in bound.iter().filter_map(port_of) {
         // A connection to our own port would come back to us for ever.
         let matches = ChainMatch { destination_port: Some(port), ..ChainMatch::default() };
@@ -111,7 +111,8 @@ impl<'w, 'a> Ports<'w, 'a> {
             Protocol::Detect if own.is_empty() => self.http(service, port),
             Protocol::Detect => {
                 let table = self.hosts.of_service(service, port);
-                let flow = self.flows(service, port).pop().unwrap_or_else(|| own_flow(self.world, service, port));
+                let flow =
+                    self.flows(service, port).pop().unwrap_or_else(|| own_flow(self.world, service, port));
                 let detect = ChainProtocol::Detect {
                     http: Arc::new(http(self.world, &table.name)),
                     tcp: Arc::new(flow.chain),
@@ -121,11 +122,14 @@ impl<'w, 'a> Ports<'w, 'a> {
                 let chain = chain("detect", ChainMatch::default(), detect, origin);
                 self.addressed(service, port, &own, vec![chain], mesh);
             }
-            Protocol::Tcp | Protocol::Tls if own.is_empty() && !service.is_headless() => self.bytes(service, port),
+            Protocol::Tcp | Protocol::Tls if own.is_empty() && !service.is_headless() => {
+                self.bytes(service, port)
+            }
             Protocol::Tcp | Protocol::Tls => {
                 let own = if own.is_empty() { self.pods(service, port) } else { own };
                 let flows = self.flows(service, port);
-                let chains = flows.into_iter().enumerate().map(|(at, flow)| flow_chain(&format!("tcp-{at}"), flow));
+                let chains =
+                    flows.into_iter().enumerate().map(|(at, flow)| flow_chain(&format!("tcp-{at}"), flow));
                 self.addressed(service, port, &own, chains.collect(), mesh);
             }
         }
@@ -191,7 +195,9 @@ impl<'w, 'a> Ports<'w, 'a> {
     fn http(&mut self, service: &'w Service<'a>, port: &'w Port) {
         let wild = self.wild.entry(port.number).or_default();
         match wild.owner {
-            Some(owner) if !wild.http && owner.1.protocol == Protocol::Tcp => self.conflict(service, port, owner.0),
+            Some(owner) if !wild.http && owner.1.protocol == Protocol::Tcp => {
+                self.conflict(service, port, owner.0)
+            }
             _ => {
                 wild.http = true;
                 wild.owner.get_or_insert((service, port));
@@ -228,22 +234,32 @@ impl<'w, 'a> Ports<'w, 'a> {
             port.number, service.host, owner.host
         );
         let hint = "give the service an address (`clusterIP`, `addresses`), or another port";
-        self.world.index.notes.warn(service.object, &service.port_field(port), "listener-conflict", message, hint);
+        self.world.index.notes.warn(
+            service.object,
+            &service.port_field(port),
+            "listener-conflict",
+            message,
+            hint,
+        );
     }
 
     fn wildcard(&self, port: u16, wild: Wild<'w, 'a>, mesh: &mut Mesh) {
         let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let name = format!("{any}_{port}");
-        let origin = wild.owner.map_or(Origin::BUILT_IN, |(service, port)| {
-            origin(service.object, service.port_field(port))
-        });
+        let origin = wild
+            .owner
+            .map_or(Origin::BUILT_IN, |(service, port)| origin(service.object, service.port_field(port)));
         let mut listener = listener(self.world, &name, Direction::Outbound, origin.clone());
         listener.addresses = vec![
             Address::Socket(SocketAddr::new(any, port)),
             Address::Socket(SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port)),
         ];
-        let mut chains: Vec<_> =
-            wild.flows.into_iter().enumerate().map(|(at, flow)| flow_chain(&format!("tcp-{at}"), flow)).collect();
+        let mut chains: Vec<_> = wild
+            .flows
+            .into_iter()
+            .enumerate()
+            .map(|(at, flow)| flow_chain(&format!("tcp-{at}"), flow))
+            .collect();
         if wild.http {
             let table = self.hosts.of_port(&port.to_string(), port, Some(self.scope.policy));
             add_table(mesh, table);

@@ -15,8 +15,8 @@ use super::service::{Port, Protocol, Resolution, Service};
 use super::workloads::is_subset;
 use crate::config::resources::istio::common::Destination;
 use crate::mesh::{
-    Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Mesh, Name, Origin, Pool, ServiceName,
-    UpstreamProtocol,
+    Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Mesh, Name, Origin, Pool,
+    ServiceName, UpstreamProtocol,
 };
 
 /// Where captured connections to unknown destinations go.
@@ -28,7 +28,8 @@ pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
 
 /// Adds the clusters of everything that the proxy sees, and of everything that its routes name.
 pub(super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh) {
-    let mut wanted: FxHashSet<usize> = scope.views.iter().flat_map(|view| view.services.iter().copied()).collect();
+    let mut wanted: FxHashSet<usize> =
+        scope.views.iter().flat_map(|view| view.services.iter().copied()).collect();
     let taken: FxHashSet<&str> = wanted.iter().map(|at| &*world.services[*at].host).collect();
     let named: Vec<usize> = destinations(world, scope)
         .into_iter()
@@ -44,12 +45,8 @@ pub(super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh) {
 
 /// The hosts that routes send requests to and that no listener imports, with the namespace that names them.
 fn destinations<'a>(world: &World<'a>, scope: &Scope<'_>) -> FxHashSet<(String, &'a str)> {
-    let imported: FxHashSet<&str> = scope
-        .views
-        .iter()
-        .flat_map(|view| &view.services)
-        .map(|at| &*world.services[*at].host)
-        .collect();
+    let imported: FxHashSet<&str> =
+        scope.views.iter().flat_map(|view| &view.services).map(|at| &*world.services[*at].host).collect();
     let mut hosts = FxHashSet::default();
     let mut add = |destination: &Destination, namespace: &'a str| {
         let host = super::host::full(&destination.host, namespace, super::settings::DOMAIN);
@@ -62,7 +59,8 @@ fn destinations<'a>(world: &World<'a>, scope: &Scope<'_>) -> FxHashSet<(String, 
         for rule in &bound.http {
             rule.rule.route.iter().for_each(|one| add(&one.destination, &rule.object.key.namespace));
         }
-        let (tcp, tls) = (bound.spec.tcp.iter().map(|rule| &rule.route), bound.spec.tls.iter().map(|rule| &rule.route));
+        let (tcp, tls) =
+            (bound.spec.tcp.iter().map(|rule| &rule.route), bound.spec.tls.iter().map(|rule| &rule.route));
         for route in tcp.chain(tls).flatten() {
             add(&route.destination, &bound.object.key.namespace);
         }
@@ -140,7 +138,12 @@ pub(super) fn name(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
-fn discovery(world: &World<'_>, service: &Service<'_>, balance: Balance, endpoints: &[Endpoint]) -> Discovery {
+fn discovery(
+    world: &World<'_>,
+    service: &Service<'_>,
+    balance: Balance,
+    endpoints: &[Endpoint],
+) -> Discovery {
     let refresh = world.settings.dns_refresh();
     let by_name = endpoints.iter().any(|one| matches!(one.address, EndpointAddress::Name(..)));
     match service.resolution {
@@ -149,15 +152,23 @@ fn discovery(world: &World<'_>, service: &Service<'_>, balance: Balance, endpoin
         // Whoever calls us on purpose has no other destination, so the name that is asked for is looked up.
         Resolution::Original if !service.is_headless() => Discovery::LogicalDns { refresh },
         Resolution::DnsRoundRobin if by_name => Discovery::LogicalDns { refresh },
-        Resolution::Dns | Resolution::DnsRoundRobin | Resolution::Listed | Resolution::Original if by_name => {
+        Resolution::Dns | Resolution::DnsRoundRobin | Resolution::Listed | Resolution::Original
+            if by_name =>
+        {
             Discovery::StrictDns { refresh }
         }
         _ => Discovery::Endpoints,
     }
 }
 
-fn resolvable(world: &World<'_>, service: &Service<'_>, port: &Port, endpoints: &[Endpoint]) -> Vec<Endpoint> {
-    let unnamed = service.resolution == Resolution::Original && !service.is_headless() && endpoints.is_empty();
+fn resolvable(
+    world: &World<'_>,
+    service: &Service<'_>,
+    port: &Port,
+    endpoints: &[Endpoint],
+) -> Vec<Endpoint> {
+    let unnamed =
+        service.resolution == Resolution::Original && !service.is_headless() && endpoints.is_empty();
     if !unnamed || is_wildcard(&service.host) {
         return endpoints.to_vec();
     }

@@ -27,16 +27,23 @@ fn destination_rules(world: &World<'_>) {
     let mut by_host: FxHashMap<(&str, String, bool), Written<'_, DestinationRule>> = FxHashMap::default();
     let mut policies: FxHashMap<(&str, String, bool), &Resource> = FxHashMap::default();
     for rule in &world.index.destination_rules {
-        let key = (&**rule.namespace(), full(&rule.spec.host, rule.namespace(), DOMAIN), rule.spec.workload_selector.is_some());
+        let key = (
+            &**rule.namespace(),
+            full(&rule.spec.host, rule.namespace(), DOMAIN),
+            rule.spec.workload_selector.is_some(),
+        );
         let holder = policies.get(&key).copied();
         if let Some(first) = by_host.get(&key) {
             let policy = match (holder, &rule.spec.traffic_policy) {
-                (Some(holder), Some(_)) => format!("its `trafficPolicy` is ignored, that of {} holds", holder.key),
+                (Some(holder), Some(_)) => {
+                    format!("its `trafficPolicy` is ignored, that of {} holds", holder.key)
+                }
                 (Some(holder), None) => format!("its subsets get the `trafficPolicy` of {}", holder.key),
                 (None, _) => "its `trafficPolicy` and subsets hold for both".to_owned(),
             };
             let place = first.object.place("spec.host");
-            let message = format!("{} is also for {} ({place}): both are united, {policy}", first.object.key, key.1);
+            let message =
+                format!("{} is also for {} ({place}): both are united, {policy}", first.object.key, key.1);
             let hint = "write one DestinationRule for each host";
             world.index.notes.warn(rule.object, "spec.host", "destination-rules-merged", message, hint);
         }
@@ -83,13 +90,19 @@ fn foreign_host(world: &World<'_>, bound: &Bound<'_>, host: &str, field: &str) {
     if owners.is_empty() || owners.iter().any(owns) {
         return;
     }
-    let private = bound.spec.export_to.iter().all(|entry| entry == "." || *entry == *bound.object.key.namespace);
-    let whose = if !bound.spec.export_to.is_empty() && private { "of this namespace" } else { "of every namespace that sees it" };
+    let private =
+        bound.spec.export_to.iter().all(|entry| entry == "." || *entry == *bound.object.key.namespace);
+    let whose = if !bound.spec.export_to.is_empty() && private {
+        "of this namespace"
+    } else {
+        "of every namespace that sees it"
+    };
     let message = format!(
         "{host} belongs to namespace {}: this VirtualService decides over its clients {whose}",
         world.services[owners[0]].namespace
     );
-    let hint = "write it in the namespace of the service, or keep it to your own clients with `exportTo: [\".\"]`";
+    let hint =
+        "write it in the namespace of the service, or keep it to your own clients with `exportTo: [\".\"]`";
     world.index.notes.warn(bound.object, field, "host-of-another-namespace", message, hint);
 }
 
@@ -144,7 +157,13 @@ fn destination(
     match port {
         Some(number) if service.port(number).is_none() => {
             let message = format!("{host} has no port {number}, but {}: {outcome}", known.join(", "));
-            notes.warn(object, &format!("{field}.port"), "destination-port", message, "write one of its ports");
+            notes.warn(
+                object,
+                &format!("{field}.port"),
+                "destination-port",
+                message,
+                "write one of its ports",
+            );
         }
         None if service.ports.len() > 1 => {
             let message = format!(
@@ -158,7 +177,13 @@ fn destination(
     let Some(subset) = written.subset.as_deref().filter(|subset| !subset.is_empty()) else { return };
     if !subsets.find(&host).is_some_and(|known| known.contains(subset)) {
         let message = format!("no DestinationRule for {host} has a subset `{subset}`: {outcome}");
-        notes.warn(object, &format!("{field}.subset"), "subset-unknown", message, "add it to the DestinationRule of the host");
+        notes.warn(
+            object,
+            &format!("{field}.subset"),
+            "subset-unknown",
+            message,
+            "add it to the DestinationRule of the host",
+        );
     }
 }
 
@@ -177,7 +202,10 @@ fn gateways(world: &World<'_>) {
         if !opens {
             let labels: Vec<String> =
                 gateway.spec.selector.iter().map(|(label, value)| format!("{label}: {value}")).collect();
-            let message = format!("no Proxy of the role Gateway carries `{}`, so nobody opens these servers", labels.join(", "));
+            let message = format!(
+                "no Proxy of the role Gateway carries `{}`, so nobody opens these servers",
+                labels.join(", ")
+            );
             let hint = "give a Proxy `role: Gateway` and these labels under `workload.labels`";
             world.index.notes.warn(gateway.object, "spec.selector", "gateway-unused", message, hint);
         }
@@ -187,7 +215,13 @@ fn gateways(world: &World<'_>) {
             if name != MESH && !names.contains(name) {
                 let field = format!("spec.gateways[{at}]");
                 let message = format!("there is no Gateway {name}, so its routes hold nowhere");
-                world.index.notes.warn(bound.object, &field, "gateway-unknown", message, "write `NAMESPACE/NAME` of a Gateway");
+                world.index.notes.warn(
+                    bound.object,
+                    &field,
+                    "gateway-unknown",
+                    message,
+                    "write `NAMESPACE/NAME` of a Gateway",
+                );
             }
         }
     }
@@ -209,6 +243,12 @@ fn service_hosts(world: &World<'_>) {
             service.host,
             other.object.place("")
         );
-        world.index.notes.warn(service.object, "spec.hosts", "service-host-taken", message, "choose another host");
+        world.index.notes.warn(
+            service.object,
+            "spec.hosts",
+            "service-host-taken",
+            message,
+            "choose another host",
+        );
     }
 }

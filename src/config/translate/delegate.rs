@@ -47,7 +47,8 @@ fn merge_matches(root: &[HttpMatch], inner: Vec<HttpMatch>) -> Option<Vec<HttpMa
     let mut merged = Vec::with_capacity(inner.len());
     for inner in &inner {
         let before = merged.len();
-        merged.extend(root.iter().filter(|root| !conflicts(root, inner)).map(|root| merge_match(root, inner)));
+        merged
+            .extend(root.iter().filter(|root| !conflicts(root, inner)).map(|root| merge_match(root, inner)));
         if merged.len() == before {
             return None;
         }
@@ -99,9 +100,10 @@ fn conflicts(root: &HttpMatch, inner: &HttpMatch) -> bool {
         || root.ignore_uri_case.unwrap_or(false) != inner.ignore_uri_case.unwrap_or(false)
         || matches!((root.port, inner.port), (Some(root), Some(inner)) if root != inner)
         || (root.source_namespace.is_some() && root.source_namespace != inner.source_namespace)
-        || inner.source_labels.iter().any(|(label, value)| {
-            root.source_labels.get(label).is_some_and(|root| root != value)
-        })
+        || inner
+            .source_labels
+            .iter()
+            .any(|(label, value)| root.source_labels.get(label).is_some_and(|root| root != value))
         || (!root.gateways.is_empty() && inner.gateways.iter().any(|name| !root.gateways.contains(name)))
 }
 

@@ -22,8 +22,11 @@ pub(super) fn add_listeners(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
             && let Some(port) = &written.port
         {
             let name = port.name.as_deref().unwrap_or_default();
-            let protocol =
-                port.protocol.as_deref().and_then(Protocol::parse).unwrap_or_else(|| Protocol::of_port(port.number, name, None, None));
+            let protocol = port
+                .protocol
+                .as_deref()
+                .and_then(Protocol::parse)
+                .unwrap_or_else(|| Protocol::of_port(port.number, name, None, None));
             taken.push(port.number);
             add_one(world, scope, view, (written, port.number, protocol), mesh);
         }
@@ -45,14 +48,27 @@ fn add_one(
     let Some(address) = bind(text, port) else {
         let message = format!("`{text}` is no address to listen on");
         let field = format!("{}.bind", view.field);
-        world.index.notes.error(sidecar.object, &field, "address", message, "write an IP address or `unix:///path`");
+        world.index.notes.error(
+            sidecar.object,
+            &field,
+            "address",
+            message,
+            "write an IP address or `unix:///path`",
+        );
         return;
     };
     let is_socket = port_of(&address).is_some();
     let name = if is_socket { format!("{text}_{port}") } else { text.to_owned() };
     if mesh.listeners.contains_key(name.as_str()) {
-        let message = format!("another egress listener already listens on {text} port {port}: this one is left out");
-        world.index.notes.warn(sidecar.object, &view.field, "listener-conflict", message, "give it another port or `bind`");
+        let message =
+            format!("another egress listener already listens on {text} port {port}: this one is left out");
+        world.index.notes.warn(
+            sidecar.object,
+            &view.field,
+            "listener-conflict",
+            message,
+            "give it another port or `bind`",
+        );
         return;
     }
     let origin = origin(sidecar.object, view.field.clone());
@@ -61,7 +77,8 @@ fn add_one(
     listener.interception = if listener.bound { None } else { interception(world) };
     let hosts = Hosts::new(world, view);
     if protocol.may_be_http() {
-        let table = if mesh.routes.contains_key(port.to_string().as_str()) { name.clone() } else { port.to_string() };
+        let table =
+            if mesh.routes.contains_key(port.to_string().as_str()) { name.clone() } else { port.to_string() };
         // Behind a Unix socket the port of the listener says nothing of that of the host.
         let routes = match address {
             Address::Socket(_) => hosts.of_port(&table, port, world.is_captured().then_some(scope.policy)),

@@ -29,8 +29,11 @@ pub(super) fn add_outbound(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh
     listener.addresses = addresses(world, world.object, field, &world.proxy.outbound.addresses);
     listener.bound = true;
     listener.detection_timeout = world.proxy.limits.handshake_timeout.into();
-    listener.chains =
-        flows(world, &hosts).into_iter().enumerate().map(|(at, flow)| flow_chain(&format!("tls-{at}"), flow)).collect();
+    listener.chains = flows(world, &hosts)
+        .into_iter()
+        .enumerate()
+        .map(|(at, flow)| flow_chain(&format!("tls-{at}"), flow))
+        .collect();
     let protocol = ChainProtocol::Http(Arc::new(http(world, OUTBOUND)));
     listener.default_chain = Some(chain(OUTBOUND, ChainMatch::default(), protocol, origin));
     add_table(mesh, hosts.of_all_ports(OUTBOUND));

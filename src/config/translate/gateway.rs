@@ -58,10 +58,12 @@ pub(super) fn add_servers(world: &World<'_>, mesh: &mut Mesh) {
 /// The port of a server that can be opened.
 fn open(world: &World<'_>, place: &Place<'_>) -> Option<u16> {
     let port = place.server.port.as_ref()?;
-    let redirects = place.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true) && tls.mode.is_none());
+    let redirects =
+        place.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true) && tls.mode.is_none());
     let tls = protocol(place.server) == Protocol::Tls || (place.server.tls.is_some() && !redirects);
     if tls {
-        let message = format!("serves TLS at port {}, which is not done yet: the server is not opened", port.number);
+        let message =
+            format!("serves TLS at port {}, which is not done yet: the server is not opened", port.number);
         let hint = "terminate TLS in front of the gateway for now, or serve HTTP";
         world.index.notes.warn(place.gateway.object, &place.field, "gateway-tls", message, hint);
         return None;
@@ -89,11 +91,18 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
         world.index.notes.warn(other.gateway.object, &other.field, "listener-conflict", message, hint);
     }
     let bound = world.proxy.gateway.ports.get(&port.to_string()).copied().unwrap_or(port);
-    let text = if address.is_empty() { IpAddr::V4(Ipv4Addr::UNSPECIFIED).to_string() } else { address.to_owned() };
+    let text =
+        if address.is_empty() { IpAddr::V4(Ipv4Addr::UNSPECIFIED).to_string() } else { address.to_owned() };
     let Some(bound_address) = bind(&text, bound) else {
         let message = format!("`{text}` is no address to listen on");
         let field = format!("{}.bind", first.field);
-        world.index.notes.error(first.gateway.object, &field, "address", message, "write an IP address or `unix:///path`");
+        world.index.notes.error(
+            first.gateway.object,
+            &field,
+            "address",
+            message,
+            "write an IP address or `unix:///path`",
+        );
         return;
     };
     let origin = origin(first.gateway.object, first.field.clone());
@@ -111,7 +120,8 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
     listener.addresses = vec![bound_address];
     listener.bound = true;
     if http_first {
-        let table = if address.is_empty() { format!("http.{bound}") } else { format!("http.{bound}.{address}") };
+        let table =
+            if address.is_empty() { format!("http.{bound}") } else { format!("http.{bound}.{address}") };
         let settings = HttpChain {
             edge: true,
             trusted_hops: world.settings.trusted_hops(),
@@ -133,7 +143,9 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
 fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut crate::mesh::Listener) {
     let name = place.name();
     let bound: Vec<_> = bound(world, &name)
-        .filter(|bound| bound.hosts.iter().any(|host| narrowed(place.server, &place.gateway, bound, host).is_some()))
+        .filter(|bound| {
+            bound.hosts.iter().any(|host| narrowed(place.server, &place.gateway, bound, host).is_some())
+        })
         .collect();
     for flow in tcp_flows(world, &bound, Caller { port: Some(port), gateway: &name }) {
         let chain = flow_chain(&format!("tcp-{}", listener.chains.len()), flow);
@@ -155,7 +167,12 @@ fn bound<'w, 'a>(world: &'w World<'a>, gateway: &str) -> impl Iterator<Item = &'
 }
 
 /// What a server serves of a host of a VirtualService: `namespace/host` lets only those of the namespace in.
-fn narrowed(server: &Server, gateway: &Written<'_, Gateway>, bound: &Bound<'_>, host: &str) -> Option<String> {
+fn narrowed(
+    server: &Server,
+    gateway: &Written<'_, Gateway>,
+    bound: &Bound<'_>,
+    host: &str,
+) -> Option<String> {
     let own = gateway.namespace();
     server.hosts.iter().find_map(|entry| {
         let (namespace, pattern) = entry.split_once('/').unwrap_or(("*", entry));
@@ -179,7 +196,9 @@ fn virtual_hosts(world: &World<'_>, servers: &[Place<'_>], port: u16) -> Vec<Arc
         let redirects = place.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true));
         let origin = origin(place.gateway.object, place.field.clone());
         for bound in bound(world, &gateway) {
-            for host in bound.hosts.iter().filter_map(|host| narrowed(place.server, &place.gateway, bound, host)) {
+            for host in
+                bound.hosts.iter().filter_map(|host| narrowed(place.server, &place.gateway, bound, host))
+            {
                 let routes = if redirects { Vec::new() } else { routes_of(world, bound, client, &host) };
                 entry(&mut hosts, &host, port, &origin).routes.extend(routes);
             }

@@ -154,7 +154,13 @@ mod tests {
         let (own, _) = domains("cart.shop.svc.cluster.local", "shop", "cluster.local");
         assert_eq!(
             own,
-            ["cart.shop.svc.cluster.local", "cart.shop.svc.cluster.local.", "cart", "cart.shop.svc", "cart.shop"]
+            [
+                "cart.shop.svc.cluster.local",
+                "cart.shop.svc.cluster.local.",
+                "cart",
+                "cart.shop.svc",
+                "cart.shop"
+            ]
         );
         let (other, _) = domains("cart.shop.svc.cluster.local", "web", "cluster.local");
         assert!(!other.contains(&"cart".to_owned()) && other.contains(&"cart.shop".to_owned()));
@@ -168,9 +174,14 @@ mod tests {
         for (value, host) in ["*", "*.com", "*.shop.com", "*op.com", "a.shop.com"].into_iter().enumerate() {
             *map.entry(host) = u8::try_from(value).unwrap();
         }
-        for (host, value) in
-            [("a.shop.com", 4), ("b.shop.com", 2), ("shop.com", 3), ("x.com", 1), ("x.org", 0), ("*.shop.com", 2)]
-        {
+        for (host, value) in [
+            ("a.shop.com", 4),
+            ("b.shop.com", 2),
+            ("shop.com", 3),
+            ("x.com", 1),
+            ("x.org", 0),
+            ("*.shop.com", 2),
+        ] {
             assert_eq!(map.find(host), Some(&value), "{host}");
         }
     }

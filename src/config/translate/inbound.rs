@@ -24,8 +24,8 @@ use crate::config::resources::istio::sidecar::{CaptureMode, IngressListener};
 use crate::config::resources::kubernetes::ServicePort;
 use crate::config::resources::scalar::IntOrString;
 use crate::mesh::{
-    Address, Balance, ChainProtocol, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health, HttpChain, Mesh,
-    Name, Origin, Pool, RouteTable, ServiceName, VirtualHost,
+    Address, Balance, ChainProtocol, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health,
+    HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, VirtualHost,
 };
 
 /// Whence the proxy calls the application, so that its own traffic is not captured again.
@@ -171,7 +171,8 @@ fn is_local(world: &World<'_>, service: &Service<'_>) -> bool {
         Source::Entry(spec, _) => spec.workload_selector.as_ref().map(|selector| &selector.labels),
     };
     *service.namespace == *world.namespace
-        && selector.is_some_and(|labels| !labels.is_empty() && is_subset(labels, &world.proxy.workload.labels))
+        && selector
+            .is_some_and(|labels| !labels.is_empty() && is_subset(labels, &world.proxy.workload.labels))
 }
 
 fn of_service<'w, 'a>(
@@ -185,7 +186,10 @@ fn of_service<'w, 'a>(
     }
     let field = service.port_field(port);
     let Some(number) = target_port(world, service, port) else {
-        let message = format!("no EndpointSlice or WorkloadEntry says which number the target port of {} has", service.host);
+        let message = format!(
+            "no EndpointSlice or WorkloadEntry says which number the target port of {} has",
+            service.host
+        );
         let field = format!("{field}.targetPort");
         world.index.notes.warn(service.object, &field, "target-port-unknown", message, "write the number");
         return None;
@@ -234,7 +238,9 @@ pub(super) fn add_cluster(world: &World<'_>, port: &AppPort<'_, '_>, mesh: &mut 
     let declared = Port { number: port.number, name: String::new(), protocol: port.protocol, index: 0 };
     let policy = Effective::of_pool(port.pool);
     let (address, source) = match &port.target {
-        Address::Socket(address) => (EndpointAddress::Socket(*address), world.is_captured().then_some(SOURCE)),
+        Address::Socket(address) => {
+            (EndpointAddress::Socket(*address), world.is_captured().then_some(SOURCE))
+        }
         Address::Unix(path) => (EndpointAddress::Unix(path.clone()), None),
     };
     let service = match port.service {
@@ -245,7 +251,9 @@ pub(super) fn add_cluster(world: &World<'_>, port: &AppPort<'_, '_>, mesh: &mut 
             subset: Name::from(""),
             port: of.number,
         },
-        None => ServiceName { namespace: world.namespace.into(), port: port.number, ..ServiceName::default() },
+        None => {
+            ServiceName { namespace: world.namespace.into(), port: port.number, ..ServiceName::default() }
+        }
     };
     let cluster = Cluster {
         name: name.clone(),
@@ -277,7 +285,13 @@ pub(super) fn application<'w, 'a>(world: &World<'a>) -> Option<AppPort<'w, 'a>> 
     let field = "spec.inbound.application";
     let Some(target) = address(text) else {
         let message = format!("`{text}` is no address of an application");
-        world.index.notes.error(world.object, field, "address", message, "write `127.0.0.1:PORT` or `unix:/path`");
+        world.index.notes.error(
+            world.object,
+            field,
+            "address",
+            message,
+            "write `127.0.0.1:PORT` or `unix:/path`",
+        );
         return None;
     };
     let number = if let Address::Socket(address) = &target { address.port() } else { 0 };

@@ -97,12 +97,26 @@ pub(super) struct Notes(RefCell<Vec<Finding>>);
 
 impl Notes {
     /// Something that does not do what it says.
-    pub(super) fn warn(&self, object: &Resource, field: &str, code: &'static str, message: String, hint: &str) {
+    pub(super) fn warn(
+        &self,
+        object: &Resource,
+        field: &str,
+        code: &'static str,
+        message: String,
+        hint: &str,
+    ) {
         self.push(Severity::Warning, object, field, code, message, hint);
     }
 
     /// Something that cannot work.
-    pub(super) fn error(&self, object: &Resource, field: &str, code: &'static str, message: String, hint: &str) {
+    pub(super) fn error(
+        &self,
+        object: &Resource,
+        field: &str,
+        code: &'static str,
+        message: String,
+        hint: &str,
+    ) {
         self.push(Severity::Error, object, field, code, message, hint);
     }
 
@@ -149,10 +163,7 @@ pub(super) fn origin(object: &Resource, field: impl Into<String>) -> Origin {
     let field = field.into();
     let place = object.place(&field);
     let kind = KINDS.get(object.key.kind as usize).cloned().unwrap_or_else(|| object.key.kind.name().into());
-    let name = ObjectName {
-        kind,
-        namespace: Arc::clone(&object.key.namespace),
-        name: Arc::clone(&object.key.name),
-    };
+    let name =
+        ObjectName { kind, namespace: Arc::clone(&object.key.namespace), name: Arc::clone(&object.key.name) };
     Origin::object(name, field, Some(Place { file: place.file, line: place.line, column: place.column }))
 }

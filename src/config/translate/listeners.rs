@@ -8,8 +8,8 @@ use super::tcp::Flow;
 use crate::config::resources::Resource;
 use crate::config::resources::proxy::Interception as Written;
 use crate::mesh::{
-    Address, ChainMatch, ChainProtocol, Direction, FilterChain, HttpChain, Interception, Listener, Mesh, Origin,
-    RouteTable, TransportProtocol,
+    Address, ChainMatch, ChainProtocol, Direction, FilterChain, HttpChain, Interception, Listener, Mesh,
+    Origin, RouteTable, TransportProtocol,
 };
 
 /// An unbound outbound listener without chains.
@@ -55,7 +55,12 @@ pub(super) fn http(world: &World<'_>, routes: &str) -> HttpChain {
 }
 
 /// A chain.
-pub(super) fn chain(name: &str, matches: ChainMatch, protocol: ChainProtocol, origin: Origin) -> Arc<FilterChain> {
+pub(super) fn chain(
+    name: &str,
+    matches: ChainMatch,
+    protocol: ChainProtocol,
+    origin: Origin,
+) -> Arc<FilterChain> {
     Arc::new(FilterChain { name: name.into(), matches, protocol, origin })
 }
 
@@ -83,7 +88,12 @@ pub(super) fn add_table(mesh: &mut Mesh, table: RouteTable) {
 }
 
 /// Addresses that are written as `host:port` or `unix:/path`; what is neither is reported.
-pub(super) fn addresses(world: &World<'_>, object: &Resource, field: &str, written: &[String]) -> Vec<Address> {
+pub(super) fn addresses(
+    world: &World<'_>,
+    object: &Resource,
+    field: &str,
+    written: &[String],
+) -> Vec<Address> {
     let mut found = Vec::with_capacity(written.len());
     for (at, text) in written.iter().enumerate() {
         match address(text) {
@@ -104,7 +114,8 @@ pub(super) fn address(text: &str) -> Option<Address> {
     if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
         return (!path.is_empty()).then(|| Address::Unix(path.into()));
     }
-    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let text =
+        text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
     text.parse::<SocketAddr>().ok().map(Address::Socket)
 }
 

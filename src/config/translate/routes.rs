@@ -87,7 +87,8 @@ fn add(
             }
         };
         let written = matches.get(at).copied().flatten();
-        let field = if written.is_some() { format!("{}.match[{at}]", rule.field) } else { rule.field.clone() };
+        let field =
+            if written.is_some() { format!("{}.match[{at}]", rule.field) } else { rule.field.clone() };
         routes.push(Route {
             name: name(rule, written).into(),
             matches: conditions.clone(),

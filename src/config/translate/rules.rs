@@ -83,7 +83,11 @@ impl<'a> Rules<'a> {
     pub(super) fn find(&self, service: &Service<'_>) -> Option<&Merged<'a>> {
         let of = |namespace: &str| self.namespaces.get(namespace)?.find(&service.host)?.chosen();
         let own = || {
-            if self.client == self.root { self.private.find(&service.host)?.chosen() } else { of(self.client) }
+            if self.client == self.root {
+                self.private.find(&service.host)?.chosen()
+            } else {
+                of(self.client)
+            }
         };
         own().or_else(|| of(&service.namespace)).or_else(|| of(self.root))
     }

@@ -52,7 +52,12 @@ impl<'a> Scope<'a> {
             .unwrap_or_else(|| world.settings.outbound());
         let egress = sidecar.map_or(&[][..], |sidecar| &sidecar.spec.egress);
         let views = if egress.is_empty() {
-            vec![View { listener: None, field: String::new(), services: unique(world, &services, None), rules }]
+            vec![View {
+                listener: None,
+                field: String::new(),
+                services: unique(world, &services, None),
+                rules,
+            }]
         } else {
             let owner = sidecar.map_or(world.namespace, |sidecar| sidecar.namespace());
             let view = |(at, listener): (usize, &'a EgressListener)| {
@@ -80,9 +85,14 @@ fn sidecar<'a>(world: &World<'a>) -> Option<Written<'a, Sidecar>> {
         return None;
     }
     let root = world.settings.root();
-    let of = |namespace: &'a str| world.index.sidecars.iter().filter(move |one| **one.namespace() == *namespace);
+    let of =
+        |namespace: &'a str| world.index.sidecars.iter().filter(move |one| **one.namespace() == *namespace);
     let labels = |one: &Written<'a, Sidecar>| {
-        one.spec.workload_selector.as_ref().map(|selector| &selector.labels).filter(|labels| !labels.is_empty())
+        one.spec
+            .workload_selector
+            .as_ref()
+            .map(|selector| &selector.labels)
+            .filter(|labels| !labels.is_empty())
     };
     of(world.namespace)
         .find(|one| labels(one).is_some_and(|wanted| is_subset(wanted, &world.proxy.workload.labels)))
@@ -156,7 +166,13 @@ fn view<'a>(
         let Some(sidecar) = sidecar else { return };
         let field = format!("{field}.hosts[{entry}]");
         let message = format!("`{}` names no namespace, so it selects nothing", listener.hosts[entry]);
-        world.index.notes.error(sidecar.object, &field, "sidecar-host", message, "write `NAMESPACE/HOST`, as in `./*`");
+        world.index.notes.error(
+            sidecar.object,
+            &field,
+            "sidecar-host",
+            message,
+            "write `NAMESPACE/HOST`, as in `./*`",
+        );
     };
     let imports = Imports::new(world, listener, owner, &report);
     let seen: Vec<usize> = services

@@ -100,7 +100,12 @@ impl Protocol {
 
     /// The protocol of a Kubernetes port: UDP, then `appProtocol`, then the prefix of the name, then well-known ports where the server
     /// speaks first, then detection.
-    pub(super) fn of_port(number: u16, name: &str, transport: Option<&str>, application: Option<&str>) -> Self {
+    pub(super) fn of_port(
+        number: u16,
+        name: &str,
+        transport: Option<&str>,
+        application: Option<&str>,
+    ) -> Self {
         if transport.is_some_and(|transport| transport.eq_ignore_ascii_case("UDP")) {
             return Self::Udp;
         }
@@ -284,7 +289,11 @@ mod tests {
             ("~", "", "shop", false),
             ("", ".", "web", false),
         ] {
-            assert_eq!(exported(&list(written), &list(default), "shop", client), expected, "{written} {client}");
+            assert_eq!(
+                exported(&list(written), &list(default), "shop", client),
+                expected,
+                "{written} {client}"
+            );
         }
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::index::Index;
 use crate::config::resources::istio::common::{ConnectionPool, H2UpgradePolicy, TcpKeepalive};
-use crate::config::resources::istio::mesh_config::{AccessLogEncoding, InboundMode, MeshConfig, Normalization};
+use crate::config::resources::istio::mesh_config::{
+    AccessLogEncoding, InboundMode, MeshConfig, Normalization,
+};
 use crate::config::resources::istio::provider::ExtensionProvider;
 use crate::config::resources::istio::sidecar::OutboundMode;
 use crate::config::resources::proxy::Proxy;
@@ -45,7 +47,9 @@ impl<'a> Settings<'a> {
 
     /// The namespace whose objects hold for all.
     pub(super) fn root(&self) -> &'a str {
-        self.pick(|config| config.root_namespace.as_deref()).filter(|name| !name.is_empty()).unwrap_or("istio-system")
+        self.pick(|config| config.root_namespace.as_deref())
+            .filter(|name| !name.is_empty())
+            .unwrap_or("istio-system")
     }
 
     /// The trust domain: the Proxy's, unless it leaves the default to the mesh.
@@ -62,7 +66,8 @@ impl<'a> Settings<'a> {
 
     /// Where connections to undeclared inbound ports go.
     pub(super) fn inbound(&self) -> InboundMode {
-        self.pick(|config| config.inbound_traffic_policy.as_ref()).map_or(InboundMode::Passthrough, |policy| policy.mode)
+        self.pick(|config| config.inbound_traffic_policy.as_ref())
+            .map_or(InboundMode::Passthrough, |policy| policy.mode)
     }
 
     /// Who sees a service that says nothing.
@@ -107,12 +112,15 @@ impl<'a> Settings<'a> {
 
     /// Limits of hosts without a rule.
     pub(super) fn pool(&self) -> Option<&'a ConnectionPool> {
-        self.pick(|config| config.default_traffic_policy.as_ref()).and_then(|policy| policy.connection_pool.as_ref())
+        self.pick(|config| config.default_traffic_policy.as_ref())
+            .and_then(|policy| policy.connection_pool.as_ref())
     }
 
     /// How paths are made canonical.
     pub(super) fn normalization(&self) -> PathNormalization {
-        match self.pick(|config| config.path_normalization.as_ref()).map_or(Normalization::Default, |path| path.normalization)
+        match self
+            .pick(|config| config.path_normalization.as_ref())
+            .map_or(Normalization::Default, |path| path.normalization)
         {
             Normalization::None => PathNormalization::None,
             Normalization::Default | Normalization::Base => PathNormalization::Base,
@@ -123,12 +131,14 @@ impl<'a> Settings<'a> {
 
     /// How many proxies in front of a gateway are trusted.
     pub(super) fn trusted_hops(&self) -> u32 {
-        self.pick(|config| config.default_config.as_ref()?.gateway_topology.as_ref()?.num_trusted_proxies).unwrap_or(0)
+        self.pick(|config| config.default_config.as_ref()?.gateway_topology.as_ref()?.num_trusted_proxies)
+            .unwrap_or(0)
     }
 
     /// The `server` header of inbound answers; empty leaves it alone.
     pub(super) fn server_header(&self) -> &'a str {
-        let header = self.pick(|config| config.default_config.as_ref()?.proxy_headers.as_ref()?.server.as_ref());
+        let header =
+            self.pick(|config| config.default_config.as_ref()?.proxy_headers.as_ref()?.server.as_ref());
         match header {
             Some(header) if header.disabled == Some(true) => "",
             Some(header) => header.value.as_deref().unwrap_or("istio-envoy"),
@@ -139,13 +149,16 @@ impl<'a> Settings<'a> {
     /// The access log of a mesh without Telemetry: file, format and encoding.
     pub(super) fn access_log(&self) -> Option<(&'a str, Option<&'a str>, AccessLogEncoding)> {
         let path = self.pick(|config| config.access_log_file.as_deref()).filter(|path| !path.is_empty())?;
-        let format = self.pick(|config| config.access_log_format.as_deref()).filter(|format| !format.is_empty());
+        let format =
+            self.pick(|config| config.access_log_format.as_deref()).filter(|format| !format.is_empty());
         Some((path, format, self.pick(|config| config.access_log_encoding).unwrap_or_default()))
     }
 
     /// Providers of access logs where no Telemetry names one.
     pub(super) fn default_log_providers(&self) -> &'a [String] {
-        self.list(|config| config.default_providers.as_ref().map_or(&[], |providers| &providers.access_logging))
+        self.list(|config| {
+            config.default_providers.as_ref().map_or(&[], |providers| &providers.access_logging)
+        })
     }
 
     /// A provider by its name.

@@ -117,7 +117,8 @@ impl<'w, 'a> Hosts<'w, 'a> {
         let mut items = Vec::new();
         for at in &self.view.services {
             let service = &self.world.services[*at];
-            let ports = service.ports.iter().filter(|port| port.protocol.may_be_http() && wanted(port.number));
+            let ports =
+                service.ports.iter().filter(|port| port.protocol.may_be_http() && wanted(port.number));
             items.extend(ports.map(|port| Item {
                 host: &*service.host,
                 port: port.number,
@@ -189,8 +190,12 @@ fn loose<'w>(
     };
     let mut loose: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
     for bound in view.rules.iter().map(|at| &world.bound[*at]).filter(|bound| !bound.http.is_empty()) {
-        let of_services: BTreeSet<u16> =
-            bound.hosts.iter().filter_map(|host| services.get(host.as_str())).flat_map(|one| http(one)).collect();
+        let of_services: BTreeSet<u16> = bound
+            .hosts
+            .iter()
+            .filter_map(|host| services.get(host.as_str()))
+            .flat_map(|one| http(one))
+            .collect();
         for host in bound.hosts.iter().filter(|host| !services.contains_key(host.as_str())) {
             // A wildcard that covers services speaks for those, not for itself.
             if is_wildcard(host) && services.keys().any(|service| host::covers(host, service)) {
@@ -220,7 +225,12 @@ fn catch_all(mode: OutboundMode) -> VirtualHost {
     } else {
         ("allow_any", simple_route("allow_any", PASSTHROUGH, &Origin::BUILT_IN))
     };
-    VirtualHost { name: name.into(), domains: vec!["*".to_owned()], routes: vec![route], origin: Origin::BUILT_IN }
+    VirtualHost {
+        name: name.into(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        origin: Origin::BUILT_IN,
+    }
 }
 
 /// The domains of a table, each given out once.

@@ -48,7 +48,12 @@ pub(super) struct Caller<'c> {
 }
 
 /// The flows of the `tls` routes of these VirtualServices that hold for a host. The first of several with the same condition counts.
-pub(super) fn tls_flows(world: &World<'_>, bound: &[&Bound<'_>], caller: Caller<'_>, host: Option<&str>) -> Vec<Flow> {
+pub(super) fn tls_flows(
+    world: &World<'_>,
+    bound: &[&Bound<'_>],
+    caller: Caller<'_>,
+    host: Option<&str>,
+) -> Vec<Flow> {
     let mut flows: Vec<Flow> = Vec::new();
     for bound in bound {
         for (at, route) in bound.spec.tls.iter().enumerate().filter(|(_, route)| !route.route.is_empty()) {
@@ -60,7 +65,8 @@ pub(super) fn tls_flows(world: &World<'_>, bound: &[&Bound<'_>], caller: Caller<
                 let field = format!("spec.tls[{at}].match[{match_at}]");
                 let names = server_names(written, bound, host);
                 let destinations = nets(world, bound.object, &field, &written.destination_subnets);
-                let known = flows.iter().any(|one| one.server_names == names && one.destinations == destinations);
+                let known =
+                    flows.iter().any(|one| one.server_names == names && one.destinations == destinations);
                 if known || names.is_empty() {
                     continue;
                 }
@@ -133,7 +139,11 @@ pub(super) fn own_flow(world: &World<'_>, service: &Service<'_>, port: &Port) ->
 
 /// A chain to one cluster.
 pub(super) fn to_cluster(cluster: &str, idle_timeout: std::time::Duration, origin: Origin) -> TcpChain {
-    TcpChain { target: TcpTarget::Clusters(vec![weighted(cluster.into(), 1, origin.clone())]), idle_timeout, origin }
+    TcpChain {
+        target: TcpTarget::Clusters(vec![weighted(cluster.into(), 1, origin.clone())]),
+        idle_timeout,
+        origin,
+    }
 }
 
 fn idle_timeout(world: &World<'_>, service: &Service<'_>, port: &Port) -> std::time::Duration {
@@ -160,7 +170,13 @@ fn chain(
     let clusters: Vec<_> = clusters.collect();
     if clusters.is_empty() {
         let message = "has no destination that takes connections: they are closed".to_owned();
-        world.index.notes.error(object, &format!("{field}.route"), "no-destination", message, "give one a `weight` above 0");
+        world.index.notes.error(
+            object,
+            &format!("{field}.route"),
+            "no-destination",
+            message,
+            "give one a `weight` above 0",
+        );
     }
     let target = if clusters.is_empty() { TcpTarget::Refuse } else { TcpTarget::Clusters(clusters) };
     TcpChain { target, idle_timeout: Pool::default().tcp_idle_timeout, origin: origin(object, field) }

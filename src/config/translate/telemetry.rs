@@ -29,7 +29,9 @@ pub(super) fn settings(world: &World<'_>) -> TelemetrySettings {
             let parents = chain.iter().rev().flat_map(|one| &one.spec.access_logging);
             let named = parents.map(|one| &one.providers).find(|providers| !providers.is_empty());
             match named {
-                Some(providers) => access_logs.extend(providers.iter().filter_map(|one| provider(world, &one.name))),
+                Some(providers) => {
+                    access_logs.extend(providers.iter().filter_map(|one| provider(world, &one.name)))
+                }
                 None => access_logs.extend(default_logs(world)),
             }
         }
@@ -53,8 +55,12 @@ pub(super) fn settings(world: &World<'_>) -> TelemetrySettings {
 fn applicable<'a>(world: &World<'a>) -> Vec<Written<'a, Telemetry>> {
     let of = |namespace: &str, selected: bool| {
         world.index.telemetries.iter().copied().find(|one| {
-            let labels =
-                one.spec.selector.as_ref().map(|selector| &selector.match_labels).filter(|labels| !labels.is_empty());
+            let labels = one
+                .spec
+                .selector
+                .as_ref()
+                .map(|selector| &selector.match_labels)
+                .filter(|labels| !labels.is_empty());
             let attached = one.spec.target_ref.is_some() || !one.spec.target_refs.is_empty();
             **one.namespace() == *namespace
                 && !attached
@@ -80,15 +86,20 @@ fn default_logs(world: &World<'_>) -> Vec<AccessLog> {
     if !named.is_empty() {
         return named.iter().filter_map(|name| provider(world, name)).collect();
     }
-    world.settings.access_log().map(|(path, format, encoding)| AccessLog {
-        path: path.to_owned(),
-        format: match (encoding, format) {
-            (AccessLogEncoding::Text, None) => LogFormat::Text,
-            (AccessLogEncoding::Text, Some(text)) => LogFormat::CustomText(text.to_owned()),
-            (AccessLogEncoding::Json, None) => LogFormat::Json,
-            (AccessLogEncoding::Json, Some(text)) => custom_json(text),
-        },
-    }).into_iter().collect()
+    world
+        .settings
+        .access_log()
+        .map(|(path, format, encoding)| AccessLog {
+            path: path.to_owned(),
+            format: match (encoding, format) {
+                (AccessLogEncoding::Text, None) => LogFormat::Text,
+                (AccessLogEncoding::Text, Some(text)) => LogFormat::CustomText(text.to_owned()),
+                (AccessLogEncoding::Json, None) => LogFormat::Json,
+                (AccessLogEncoding::Json, Some(text)) => custom_json(text),
+            },
+        })
+        .into_iter()
+        .collect()
 }
 
 /// A JSON object of strings; Istio falls back to its own format for anything else.
@@ -101,8 +112,10 @@ fn provider(world: &World<'_>, name: &str) -> Option<AccessLog> {
     match world.settings.provider(name) {
         Some(provider) => provider.envoy_file_access_log.as_ref().map(file_log),
         None if name == "envoy" => {
-            let (format, encoding) =
-                world.settings.access_log().map_or((None, AccessLogEncoding::Text), |(_, format, encoding)| (format, encoding));
+            let (format, encoding) = world
+                .settings
+                .access_log()
+                .map_or((None, AccessLogEncoding::Text), |(_, format, encoding)| (format, encoding));
             let format = match (encoding, format) {
                 (AccessLogEncoding::Text, None) => LogFormat::Text,
                 (AccessLogEncoding::Text, Some(text)) => LogFormat::CustomText(text.to_owned()),
@@ -118,8 +131,11 @@ fn provider(world: &World<'_>, name: &str) -> Option<AccessLog> {
 fn file_log(written: &FileAccessLog) -> AccessLog {
     let format = match &written.log_format {
         Some(format) if !format.labels.is_empty() => {
-            let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            LogFormat::CustomJson(format.labels.iter().map(|(key, value)| (key.clone(), text(value))).collect())
+            let text =
+                |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            LogFormat::CustomJson(
+                format.labels.iter().map(|(key, value)| (key.clone(), text(value))).collect(),
+            )
         }
         Some(format) => format.text.clone().map_or(LogFormat::Text, LogFormat::CustomText),
         None => LogFormat::Text,

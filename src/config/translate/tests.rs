@@ -44,7 +44,9 @@ fn istio_in(namespace: &str, kind: &str, name: &str, spec: &str) -> String {
 
 /// A Proxy in `shop`.
 fn proxy(spec: &str) -> String {
-    format!("\n---\napiVersion: sidegate.io/v1alpha1\nkind: Proxy\nmetadata: {{name: me, namespace: shop}}\nspec: {spec}\n")
+    format!(
+        "\n---\napiVersion: sidegate.io/v1alpha1\nkind: Proxy\nmetadata: {{name: me, namespace: shop}}\nspec: {spec}\n"
+    )
 }
 
 fn load(yaml: &str) -> Vec<Arc<Resource>> {
@@ -81,9 +83,12 @@ fn finding<'o>(output: &'o Output, code: &str) -> &'o crate::config::finding::Fi
 }
 
 fn host<'m>(mesh: &'m Mesh, table: &str, domain: &str) -> &'m VirtualHost {
-    let table = mesh.routes.get(table).unwrap_or_else(|| panic!("no table {table} in {:?}", mesh.routes.keys()));
+    let table =
+        mesh.routes.get(table).unwrap_or_else(|| panic!("no table {table} in {:?}", mesh.routes.keys()));
     let found = table.hosts.iter().find(|host| host.domains.iter().any(|one| one == domain));
-    found.unwrap_or_else(|| panic!("no {domain} in {:?}", table.hosts.iter().map(|host| &host.domains).collect::<Vec<_>>()))
+    found.unwrap_or_else(|| {
+        panic!("no {domain} in {:?}", table.hosts.iter().map(|host| &host.domains).collect::<Vec<_>>())
+    })
 }
 
 fn has_host(mesh: &Mesh, table: &str, domain: &str) -> bool {
@@ -110,7 +115,9 @@ fn addresses(mesh: &Mesh, cluster: &str) -> Vec<String> {
 /// `cluster*weight` of a route, or `respond`.
 fn targets(action: &RouteAction) -> Vec<String> {
     match &action.action {
-        Action::Forward(clusters) => clusters.iter().map(|one| format!("{}*{}", one.cluster, one.weight)).collect(),
+        Action::Forward(clusters) => {
+            clusters.iter().map(|one| format!("{}*{}", one.cluster, one.weight)).collect()
+        }
         Action::Respond => vec!["respond".to_owned()],
     }
 }

@@ -108,7 +108,8 @@ fn rules<'a>(
             rules.push(HttpRule { object: root.object, field, rule: Cow::Borrowed(rule) });
             continue;
         };
-        let namespace = delegate.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or(root.namespace());
+        let namespace =
+            delegate.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or(root.namespace());
         let found = delegates.get(&(namespace, delegate.name.as_str())).filter(|one| {
             exported(&one.spec.export_to, settings.virtual_service_exports(), namespace, root.namespace())
         });
@@ -143,7 +144,10 @@ fn splice<'a>(
             index.notes.error(target.object, &inner_field, "delegate-conflict", message, hint);
         };
         if inner.delegate.is_some() {
-            refuse("a delegate cannot delegate again, so this rule does nothing".to_owned(), "write its routes here");
+            refuse(
+                "a delegate cannot delegate again, so this rule does nothing".to_owned(),
+                "write its routes here",
+            );
             continue;
         }
         let mut inner = inner.clone();

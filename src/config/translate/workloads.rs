@@ -87,7 +87,11 @@ impl<'a> Workloads<'a> {
     }
 
     /// The slices of a Kubernetes Service.
-    pub(super) fn slices<'s>(&'s self, namespace: &'s str, service: &'s str) -> &'s [Written<'a, EndpointSlice>] {
+    pub(super) fn slices<'s>(
+        &'s self,
+        namespace: &'s str,
+        service: &'s str,
+    ) -> &'s [Written<'a, EndpointSlice>] {
         self.slices.get(&(namespace, service)).map_or(&[], Vec::as_slice)
     }
 
@@ -164,7 +168,13 @@ impl<'a> Workloads<'a> {
         listed
             .into_iter()
             .filter_map(|(at, entry)| {
-                self.entry(service.object, entry, &format!("spec.endpoints[{at}]"), number(entry), Some(notes))
+                self.entry(
+                    service.object,
+                    entry,
+                    &format!("spec.endpoints[{at}]"),
+                    number(entry),
+                    Some(notes),
+                )
             })
             .collect()
     }
@@ -193,7 +203,13 @@ impl<'a> Workloads<'a> {
         let Some(address) = entry.address.as_deref().filter(|address| !address.is_empty()) else {
             if let Some(notes) = notes {
                 let message = "has no address, so nobody can call it".to_owned();
-                notes.warn(object, field, "endpoint-without-address", message, "write `address: IP` or a DNS name");
+                notes.warn(
+                    object,
+                    field,
+                    "endpoint-without-address",
+                    message,
+                    "write `address: IP` or a DNS name",
+                );
             }
             return None;
         };

@@ -6,7 +6,9 @@ use super::super::World;
 use super::super::captured::port_of;
 use super::super::clusters::INBOUND_PASSTHROUGH;
 use super::super::index::origin;
-use super::super::listeners::{add as add_listener, add_table, addresses, bind, chain, interception, listener};
+use super::super::listeners::{
+    add as add_listener, add_table, addresses, bind, chain, interception, listener,
+};
 use super::super::scope::Scope;
 use super::super::tcp::to_cluster;
 use super::{AppPort, add_cluster, inbound_http, ports, table};
@@ -20,7 +22,12 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     let mut inbound = listener(world, "virtualInbound", Direction::Inbound, origin(world.object, field));
     for port in own.iter().filter_map(port_of) {
         let matches = ChainMatch { destination_port: Some(port), ..ChainMatch::default() };
-        inbound.chains.push(chain("virtualInbound-blackhole", matches, ChainProtocol::Refuse, Origin::BUILT_IN));
+        inbound.chains.push(chain(
+            "virtualInbound-blackhole",
+            matches,
+            ChainProtocol::Refuse,
+            Origin::BUILT_IN,
+        ));
     }
     let mut seen = Vec::new();
     for port in ports(world, scope) {
@@ -42,7 +49,8 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     }
     add_table(mesh, table(INBOUND_PASSTHROUGH, 0, INBOUND_PASSTHROUGH, &Origin::BUILT_IN));
     if world.settings.inbound() == InboundMode::Localhost {
-        let message = "connections to undeclared ports go to the address that the caller asked for, not to 127.0.0.1";
+        let message =
+            "connections to undeclared ports go to the address that the caller asked for, not to 127.0.0.1";
         let hint = "leave `LOCALHOST` out, or declare the ports in a Sidecar's `ingress`";
         let field = "spec.meshConfig.inboundTrafficPolicy";
         world.index.notes.warn(world.object, field, "inbound-localhost", message.to_owned(), hint);

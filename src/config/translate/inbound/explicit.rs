@@ -58,7 +58,12 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
 }
 
 fn table(world: &World<'_>, ports: &[AppPort<'_, '_>], fallback: Option<&AppPort<'_, '_>>) -> RouteTable {
-    let served = || ports.iter().filter_map(|port| Some((port, port.service?))).filter(|(port, _)| port.protocol.may_be_http());
+    let served = || {
+        ports
+            .iter()
+            .filter_map(|port| Some((port, port.service?)))
+            .filter(|(port, _)| port.protocol.may_be_http())
+    };
     let mut default: BTreeMap<&str, u16> = BTreeMap::new();
     for (_, (service, port)) in served() {
         let current = default.entry(&service.host).or_insert(port.number);

@@ -85,9 +85,19 @@ pub(super) fn translate(
         }
     }
     if clusters.is_empty() {
-        let message = format!("{} of {} has no destination that takes requests: they are answered 503", rule.describe(), bound.object.key);
+        let message = format!(
+            "{} of {} has no destination that takes requests: they are answered 503",
+            rule.describe(),
+            bound.object.key
+        );
         let hint = "add a `route` with a `weight` above 0, a `redirect` or a `directResponse`";
-        world.index.notes.error(rule.object, &format!("{}.route", rule.field), "no-destination", message, hint);
+        world.index.notes.error(
+            rule.object,
+            &format!("{}.route", rule.field),
+            "no-destination",
+            message,
+            hint,
+        );
         return answer(Reply::Direct { status: 503, body: Vec::new() });
     }
     let mut filters = RouteSettings::default();
@@ -146,7 +156,9 @@ pub(in super::super) fn cluster_name(
     let host = full(&destination.host, namespace, DOMAIN);
     let written = destination.port.as_ref().map(|port| port.number).filter(|number| *number != 0);
     let port = written.unwrap_or_else(|| {
-        match super::super::scope::find_service(world, &host, namespace).map(|at| &world.services[at].ports[..]) {
+        match super::super::scope::find_service(world, &host, namespace)
+            .map(|at| &world.services[at].ports[..])
+        {
             Some([only]) => only.number,
             _ => client_port,
         }
@@ -222,9 +234,8 @@ fn translate_redirect(redirect: &HttpRedirect, conditions: &RouteMatch, client: 
     let derived = (redirect.derive_port == Some(RedirectPort::FromRequestPort)).then_some(client.port);
     let scheme = text(&redirect.scheme);
     let effective = scheme.as_deref().unwrap_or(if client.tls { "https" } else { "http" });
-    let port = redirect.port.or(derived).filter(|port| {
-        !matches!((port, effective), (80, "http") | (443, "https"))
-    });
+    let port =
+        redirect.port.or(derived).filter(|port| !matches!((port, effective), (80, "http") | (443, "https")));
     Redirect {
         status: redirect.redirect_code.filter(|code| *code != 0).unwrap_or(301),
         authority: text(&redirect.authority),

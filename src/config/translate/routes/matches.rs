@@ -22,7 +22,9 @@ pub(super) fn translate(
         [("headers", claims(&written.headers)), ("withoutHeaders", claims(&written.without_headers))]
     {
         if let Some(name) = name {
-            let message = format!("`{name}` in {list} routes by a claim of a token, which is not done yet: the match never holds");
+            let message = format!(
+                "`{name}` in {list} routes by a claim of a token, which is not done yet: the match never holds"
+            );
             notes.error(object, field, "claim-routing", message, "match a header instead");
             return None;
         }

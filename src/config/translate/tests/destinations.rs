@@ -12,7 +12,11 @@ fn cart(more: &str) -> String {
 
 #[test]
 fn subsets_take_the_endpoints_with_their_labels() {
-    let rule = istio("DestinationRule", "cart", "{host: cart, subsets: [{name: v1, labels: {version: v1}}, {name: v9, labels: {version: v9}}]}");
+    let rule = istio(
+        "DestinationRule",
+        "cart",
+        "{host: cart, subsets: [{name: v1, labels: {version: v1}}, {name: v9, labels: {version: v9}}]}",
+    );
     let output = run(&cart(&rule));
     assert_eq!(addresses(&output.mesh, &format!("outbound|80||{CART}")), ["10.0.0.1:8080", "10.0.0.2:8080"]);
     assert_eq!(addresses(&output.mesh, &format!("outbound|80|v1|{CART}")), ["10.0.0.1:8080"]);
@@ -42,7 +46,11 @@ fn policies_are_inherited_as_in_istio() {
         (format!("outbound|90|a|{CART}"), Balance::Random, 7, UpstreamProtocol::Http1),
     ] {
         let found = cluster(&mesh, &name);
-        assert_eq!((found.balance, found.pool.max_connections, found.protocol), (balance, connections, protocol), "{name}");
+        assert_eq!(
+            (found.balance, found.pool.max_connections, found.protocol),
+            (balance, connections, protocol),
+            "{name}"
+        );
         assert_eq!(found.proxy_protocol, v2);
     }
 }
@@ -58,21 +66,32 @@ fn the_protocol_upstream_follows_port_and_policy() {
         ("name: http", "{useClientProtocol: true}", UpstreamProtocol::Downstream),
         ("name: grpc", "{h2UpgradePolicy: DO_NOT_UPGRADE}", UpstreamProtocol::Http2),
     ] {
-        let rule = istio("DestinationRule", "x", &format!("{{host: x, trafficPolicy: {{connectionPool: {{http: {policy}}}}}}}"));
+        let rule = istio(
+            "DestinationRule",
+            "x",
+            &format!("{{host: x, trafficPolicy: {{connectionPool: {{http: {policy}}}}}}}"),
+        );
         let mesh = run(&(service("x", &format!("[{{port: 80, {port}}}]")) + &rule)).mesh;
-        assert_eq!(cluster(&mesh, "outbound|80||x.shop.svc.cluster.local").protocol, expected, "{port} {policy}");
+        assert_eq!(
+            cluster(&mesh, "outbound|80||x.shop.svc.cluster.local").protocol,
+            expected,
+            "{port} {policy}"
+        );
     }
 }
 
 #[test]
 fn a_rule_is_found_in_the_namespace_of_client_then_service_then_root() {
     let rule = |namespace: &str, host: &str, connections: u32| {
-        let spec = format!("{{host: '{host}', trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {connections}}}}}}}}}");
+        let spec = format!(
+            "{{host: '{host}', trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {connections}}}}}}}}}"
+        );
         istio_in(namespace, "DestinationRule", &format!("r{connections}"), &spec)
     };
     let api = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: api, namespace: team}\nspec: {selector: {app: api}, ports: [{port: 80}]}\n";
     let host = "api.team.svc.cluster.local";
-    let (client, owner, root) = (rule("shop", "*.svc.cluster.local", 1), rule("team", "api", 2), rule("istio-system", "*", 3));
+    let (client, owner, root) =
+        (rule("shop", "*.svc.cluster.local", 1), rule("team", "api", 2), rule("istio-system", "*", 3));
     for (rules, expected) in [
         (format!("{client}{owner}{root}"), 1),
         (format!("{owner}{root}"), 2),
@@ -87,19 +106,34 @@ fn a_rule_is_found_in_the_namespace_of_client_then_service_then_root() {
 
 #[test]
 fn two_rules_of_one_host_are_united_and_the_first_policy_stays() {
-    let one = istio("DestinationRule", "a", "{host: cart, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}");
-    let two = istio("DestinationRule", "b", "{host: cart.shop.svc.cluster.local, trafficPolicy: {connectionPool: {tcp: {maxConnections: 2}}}, subsets: [{name: v1, labels: {version: v1}}]}");
+    let one = istio(
+        "DestinationRule",
+        "a",
+        "{host: cart, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}",
+    );
+    let two = istio(
+        "DestinationRule",
+        "b",
+        "{host: cart.shop.svc.cluster.local, trafficPolicy: {connectionPool: {tcp: {maxConnections: 2}}}, subsets: [{name: v1, labels: {version: v1}}]}",
+    );
     let output = run(&cart(&(two + &one)));
     assert_eq!(cluster(&output.mesh, &format!("outbound|80|v1|{CART}")).pool.max_connections, 1);
     let found = finding(&output, "destination-rules-merged");
     assert_eq!(found.object.as_ref().map(|key| &*key.name), Some("b"));
-    assert!(found.message.contains("DestinationRule shop/a is also for") && found.message.contains("is ignored"));
+    assert!(
+        found.message.contains("DestinationRule shop/a is also for") && found.message.contains("is ignored")
+    );
 }
 
 #[test]
 fn a_rule_for_selected_workloads_wins_for_them_alone() {
-    let general = istio("DestinationRule", "a", "{host: cart, trafficPolicy: {loadBalancer: {simple: RANDOM}}}");
-    let selected = istio("DestinationRule", "b", "{host: cart, workloadSelector: {matchLabels: {app: web}}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}");
+    let general =
+        istio("DestinationRule", "a", "{host: cart, trafficPolicy: {loadBalancer: {simple: RANDOM}}}");
+    let selected = istio(
+        "DestinationRule",
+        "b",
+        "{host: cart, workloadSelector: {matchLabels: {app: web}}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}",
+    );
     for (app, expected) in [("web", Balance::RoundRobin), ("job", Balance::Random)] {
         let own = proxy(&format!("{{workload: {{labels: {{app: {app}}}}}}}"));
         let mesh = run(&cart(&format!("{general}{selected}{own}"))).mesh;
@@ -110,7 +144,13 @@ fn a_rule_for_selected_workloads_wins_for_them_alone() {
 #[test]
 fn entries_say_where_their_endpoints_are() {
     let entry = |more: &str| {
-        istio("ServiceEntry", "api", &format!("{{hosts: [api.example.com], ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}], {more}}}"))
+        istio(
+            "ServiceEntry",
+            "api",
+            &format!(
+                "{{hosts: [api.example.com], ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}], {more}}}"
+            ),
+        )
     };
     let name = "outbound|80||api.example.com";
     let strict = |discovery: &Discovery| matches!(discovery, Discovery::StrictDns { .. });
@@ -118,13 +158,21 @@ fn entries_say_where_their_endpoints_are() {
     let listed = |discovery: &Discovery| *discovery == Discovery::Endpoints;
     type Is<'t> = &'t dyn Fn(&Discovery) -> bool;
     for (more, addresses_expected, is) in [
-        ("resolution: STATIC, endpoints: [{address: 1.2.3.4, ports: {http: 99}}, {address: 1.2.3.5}]", vec!["1.2.3.4:99", "1.2.3.5:8080"], &listed as Is<'_>),
+        (
+            "resolution: STATIC, endpoints: [{address: 1.2.3.4, ports: {http: 99}}, {address: 1.2.3.5}]",
+            vec!["1.2.3.4:99", "1.2.3.5:8080"],
+            &listed as Is<'_>,
+        ),
         ("resolution: STATIC, endpoints: [{address: 'unix:///run/x'}]", vec!["/run/x"], &listed),
         ("resolution: DNS", vec!["api.example.com:8080"], &strict),
         ("resolution: DNS, endpoints: [{address: inner.example}]", vec!["inner.example:8080"], &strict),
         ("resolution: DNS_ROUND_ROBIN", vec!["api.example.com:8080"], &logical),
         ("resolution: NONE", vec!["api.example.com:80"], &logical),
-        ("resolution: STATIC, workloadSelector: {labels: {app: cart}}", vec!["10.0.0.1:8080", "10.0.0.2:8080"], &listed),
+        (
+            "resolution: STATIC, workloadSelector: {labels: {app: cart}}",
+            vec!["10.0.0.1:8080", "10.0.0.2:8080"],
+            &listed,
+        ),
     ] {
         let mesh = run(&cart(&entry(more))).mesh;
         assert_eq!(addresses(&mesh, name), addresses_expected, "{more}");

@@ -28,9 +28,14 @@ fn a_server_lets_in_the_hosts_that_it_names() {
     ] {
         let servers = format!("[{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: {hosts}}}]");
         let mesh = run(&edge(&servers, &route("r", "[edge]", wanted, TO_CART))).mesh;
-        let found: Vec<_> = mesh.routes["http.80"].hosts.iter().flat_map(|host| &host.domains).map(String::as_str).collect();
+        let found: Vec<_> =
+            mesh.routes["http.80"].hosts.iter().flat_map(|host| &host.domains).map(String::as_str).collect();
         assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{hosts} {wanted}");
-        let ChainProtocol::Http(http) = &listener(&mesh, "0.0.0.0_80").default_chain.as_ref().unwrap().protocol else { panic!() };
+        let ChainProtocol::Http(http) =
+            &listener(&mesh, "0.0.0.0_80").default_chain.as_ref().unwrap().protocol
+        else {
+            panic!()
+        };
         assert!(http.edge);
     }
 }
@@ -38,7 +43,11 @@ fn a_server_lets_in_the_hosts_that_it_names() {
 #[test]
 fn two_gateways_share_a_port_and_catch_alls_come_last() {
     let server = "[{port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example]}]";
-    let second = istio("Gateway", "edge-b", "{selector: {}, servers: [{port: {number: 80, name: http, protocol: HTTP2}, hosts: [b.example]}]}");
+    let second = istio(
+        "Gateway",
+        "edge-b",
+        "{selector: {}, servers: [{port: {number: 80, name: http, protocol: HTTP2}, hosts: [b.example]}]}",
+    );
     let rules = route("a-all", "[edge]", "[a.example]", TO_CART)
         + &route("b-x", "[shop/edge]", "[a.example]", "{match: [{uri: {prefix: /x}}], redirect: {uri: /y}}")
         + &route("c", "[edge-b]", "[b.example]", TO_CART)
@@ -65,16 +74,31 @@ fn tls_servers_stay_closed_and_redirects_are_answered() {
 #[test]
 fn tcp_servers_follow_tcp_routes() {
     let servers = "[{port: {number: 5432, name: tcp, protocol: TCP}, hosts: ['*']}, {port: {number: 5432, name: http, protocol: HTTP}, hosts: ['*']}]";
-    let tcp = istio("VirtualService", "t", "{hosts: ['*'], gateways: [edge], tcp: [{match: [{port: 5432}], route: [{destination: {host: cart, port: {number: 80}}}]}]}");
+    let tcp = istio(
+        "VirtualService",
+        "t",
+        "{hosts: ['*'], gateways: [edge], tcp: [{match: [{port: 5432}], route: [{destination: {host: cart, port: {number: 80}}}]}]}",
+    );
     let output = run(&edge(servers, &tcp));
-    assert!(matches!(listener(&output.mesh, "0.0.0.0_5432").default_chain.as_ref().unwrap().protocol, ChainProtocol::Tcp(_)));
+    assert!(matches!(
+        listener(&output.mesh, "0.0.0.0_5432").default_chain.as_ref().unwrap().protocol,
+        ChainProtocol::Tcp(_)
+    ));
     assert_eq!(finding(&output, "listener-conflict").field, "spec.servers[1]");
 }
 
 #[test]
 fn gateways_and_routes_that_miss_each_other_are_named() {
-    let output = run(&(istio("Gateway", "edge", "{selector: {istio: edge}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}")
-        + &istio_in("team", "VirtualService", "v", &format!("{{hosts: [a.example], gateways: [edge], http: [{TO_CART}]}}"))));
+    let output = run(&(istio(
+        "Gateway",
+        "edge",
+        "{selector: {istio: edge}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}",
+    ) + &istio_in(
+        "team",
+        "VirtualService",
+        "v",
+        &format!("{{hosts: [a.example], gateways: [edge], http: [{TO_CART}]}}"),
+    )));
     assert!(codes(&output).contains(&"gateway-unused"));
     assert!(finding(&output, "gateway-unknown").message.contains("no Gateway team/edge"));
     assert!(!has_host(&output.mesh, "outbound", "a.example"));

@@ -7,7 +7,13 @@ use crate::config::resources::Spec;
 
 /// Several VirtualServices for one host, each known by its redirect, some of them dated.
 fn several() -> String {
-    let dated = [("a", ""), ("b", "2026-01-02T00:00:00Z"), ("c", "2026-01-01T00:00:00Z"), ("d", ""), ("e", "2026-01-01T00:00:00Z")];
+    let dated = [
+        ("a", ""),
+        ("b", "2026-01-02T00:00:00Z"),
+        ("c", "2026-01-01T00:00:00Z"),
+        ("d", ""),
+        ("e", "2026-01-01T00:00:00Z"),
+    ];
     let services: String = dated
         .into_iter()
         .map(|(name, date)| {
@@ -51,7 +57,10 @@ fn equal_parts_keep_their_pointers() {
     let yaml = several() + &service("other", "[{port: 80}]");
     let before = load(&yaml);
     let own = |resources: &[Arc<_>]| -> usize {
-        resources.iter().position(|one: &Arc<crate::config::resources::Resource>| matches!(one.spec, Spec::Proxy(_))).unwrap()
+        resources
+            .iter()
+            .position(|one: &Arc<crate::config::resources::Resource>| matches!(one.spec, Spec::Proxy(_)))
+            .unwrap()
     };
     let first = translate(&Input { resources: &before, proxy: &before[own(&before)] }, None);
     // The first line moves every object, and one rule changes.
@@ -67,7 +76,11 @@ fn equal_parts_keep_their_pointers() {
     assert!(!Arc::ptr_eq(old, new));
     let same: Vec<_> = old.hosts.iter().zip(&new.hosts).map(|(old, new)| Arc::ptr_eq(old, new)).collect();
     assert_eq!(same, [false, true], "cart changed, other did not");
-    let kept = old.hosts[0].routes.iter().zip(&new.hosts[0].routes).filter(|(old, new)| Arc::ptr_eq(&old.action, &new.action));
+    let kept = old.hosts[0]
+        .routes
+        .iter()
+        .zip(&new.hosts[0].routes)
+        .filter(|(old, new)| Arc::ptr_eq(&old.action, &new.action));
     assert_eq!(kept.count(), 4);
     let third = translate(&Input { resources: &after, proxy: &after[own(&after)] }, Some(&second.mesh));
     assert!(Arc::ptr_eq(&second.mesh.routes["outbound"], &third.mesh.routes["outbound"]));

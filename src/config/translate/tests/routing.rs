@@ -44,7 +44,10 @@ fn weights_of_zero_take_nothing_and_one_destination_takes_all() {
         ("[{destination: {host: cart}, weight: 0}]", vec!["outbound|80||cart.shop.svc.cluster.local*1"]),
         (
             "[{destination: {host: cart}, weight: 90}, {destination: {host: other}, weight: 10}, {destination: {host: gone}}]",
-            vec!["outbound|80||cart.shop.svc.cluster.local*90", "outbound|8080||other.shop.svc.cluster.local*10"],
+            vec![
+                "outbound|80||cart.shop.svc.cluster.local*90",
+                "outbound|8080||other.shop.svc.cluster.local*10",
+            ],
         ),
     ] {
         let output = run(&cart(&format!("[{{route: {route}}}]")));
@@ -91,7 +94,11 @@ fn conditions_on_the_request_become_the_routes() {
         one.matches.headers,
         [
             HeaderMatch { name: "x-a".into(), value: ValueMatch::Present, invert: false },
-            HeaderMatch { name: "x-b".into(), value: ValueMatch::Value(StringMatch::Prefix("b".into())), invert: true },
+            HeaderMatch {
+                name: "x-b".into(),
+                value: ValueMatch::Value(StringMatch::Prefix("b".into())),
+                invert: true
+            },
         ]
     );
     assert_eq!(one.matches.query.len(), 1);
@@ -103,10 +110,16 @@ fn conditions_on_the_request_become_the_routes() {
 #[test]
 fn a_rewrite_replaces_what_the_match_took() {
     for (rule, expected) in [
-        ("match: [{uri: {prefix: /a}}], rewrite: {uri: /}", PathRewrite::Prefix { matched: "/a".into(), with: "/".into() }),
+        (
+            "match: [{uri: {prefix: /a}}], rewrite: {uri: /}",
+            PathRewrite::Prefix { matched: "/a".into(), with: "/".into() },
+        ),
         ("match: [{uri: {exact: /a}}], rewrite: {uri: /b}", PathRewrite::Full("/b".into())),
         ("rewrite: {uri: /b}", PathRewrite::Prefix { matched: "/".into(), with: "/b".into() }),
-        ("rewrite: {uriRegexRewrite: {match: 'a+', rewrite: 'b'}}", PathRewrite::Regex { pattern: "a+".into(), with: "b".into() }),
+        (
+            "rewrite: {uriRegexRewrite: {match: 'a+', rewrite: 'b'}}",
+            PathRewrite::Regex { pattern: "a+".into(), with: "b".into() },
+        ),
     ] {
         let output = run(&cart(&format!("[{{{rule}, route: [{{destination: {{host: cart}}}}]}}]")));
         let route = &host(&output.mesh, "outbound", "cart").routes[0];
@@ -119,7 +132,8 @@ fn each_match_of_a_rule_rewrites_its_own_prefix() {
     let rules = "[{match: [{uri: {prefix: /a}}, {uri: {prefix: /b}}], rewrite: {uri: /}, route: [{destination: {host: cart}}]}]";
     let output = run(&cart(rules));
     let routes = &host(&output.mesh, "outbound", "cart").routes;
-    let matched: Vec<_> = routes.iter().map(|route| route.action.filters.transform[0].path.clone().unwrap()).collect();
+    let matched: Vec<_> =
+        routes.iter().map(|route| route.action.filters.transform[0].path.clone().unwrap()).collect();
     assert_eq!(
         matched,
         ["/a", "/b"].map(|prefix| PathRewrite::Prefix { matched: prefix.into(), with: "/".into() })
@@ -149,12 +163,22 @@ fn redirects_and_direct_responses_are_answers() {
         let route = &host(&output.mesh, "outbound", "cart").routes[0];
         route.action.filters.transform[0].reply.clone().unwrap()
     };
-    assert_eq!(reply("directResponse: {status: 418, body: {string: tea}}"), Reply::Direct { status: 418, body: b"tea".to_vec() });
-    let Reply::Redirect(plain) = reply("redirect: {uri: /x, authority: a.b, redirectCode: 308, port: 80}") else { panic!() };
+    assert_eq!(
+        reply("directResponse: {status: 418, body: {string: tea}}"),
+        Reply::Direct { status: 418, body: b"tea".to_vec() }
+    );
+    let Reply::Redirect(plain) = reply("redirect: {uri: /x, authority: a.b, redirectCode: 308, port: 80}")
+    else {
+        panic!()
+    };
     assert_eq!((plain.status, plain.port, plain.path), (308, None, Some(RedirectPath::Full("/x".into()))));
-    let Reply::Redirect(derived) = reply("redirect: {scheme: https, derivePort: FROM_REQUEST_PORT}") else { panic!() };
+    let Reply::Redirect(derived) = reply("redirect: {scheme: https, derivePort: FROM_REQUEST_PORT}") else {
+        panic!()
+    };
     assert_eq!((derived.status, derived.port, derived.path), (301, Some(80), None));
-    let Reply::Redirect(prefix) = reply("match: [{uri: {prefix: /a}}], redirect: {prefixRewrite: /b}") else { panic!() };
+    let Reply::Redirect(prefix) = reply("match: [{uri: {prefix: /a}}], redirect: {prefixRewrite: /b}") else {
+        panic!()
+    };
     assert_eq!(prefix.path, Some(RedirectPath::Prefix { matched: "/a".into(), with: "/b".into() }));
 }
 
@@ -165,7 +189,10 @@ fn a_rule_behind_a_catch_all_is_named_and_left_out() {
     assert_eq!(host(&output.mesh, "outbound", "cart").routes.len(), 1);
     let found = finding(&output, "rule-shadowed");
     assert_eq!(found.field, "spec.http[1]");
-    assert!(found.message.contains("rule `late` (spec.http[1])") && found.message.contains("rule `all` (spec.http[0])"));
+    assert!(
+        found.message.contains("rule `late` (spec.http[1])")
+            && found.message.contains("rule `all` (spec.http[0])")
+    );
 }
 
 #[test]
@@ -182,18 +209,31 @@ fn a_claim_that_cannot_be_known_never_matches() {
         }
     }
     let output = super::run_on(&resources);
-    assert_eq!(targets_of(&host(&output.mesh, "outbound", "cart").routes), [["outbound|80||cart.shop.svc.cluster.local*1"]]);
+    assert_eq!(
+        targets_of(&host(&output.mesh, "outbound", "cart").routes),
+        [["outbound|80||cart.shop.svc.cluster.local*1"]]
+    );
     assert!(codes(&output).contains(&"claim-routing"));
 }
 
 #[test]
 fn the_most_specific_host_has_the_rules() {
-    let wide = istio("VirtualService", "a-wide", "{hosts: ['*.shop.svc.cluster.local'], http: [{redirect: {uri: /wide}}]}");
-    let widest = istio("VirtualService", "a-widest", "{hosts: ['*.local'], http: [{redirect: {uri: /widest}}]}");
+    let wide = istio(
+        "VirtualService",
+        "a-wide",
+        "{hosts: ['*.shop.svc.cluster.local'], http: [{redirect: {uri: /wide}}]}",
+    );
+    let widest =
+        istio("VirtualService", "a-widest", "{hosts: ['*.local'], http: [{redirect: {uri: /widest}}]}");
     let output = run(&(cart("[{route: [{destination: {host: cart}}]}]") + &wide + &widest));
-    assert_eq!(targets_of(&host(&output.mesh, "outbound", "cart").routes), [["outbound|80||cart.shop.svc.cluster.local*1"]]);
+    assert_eq!(
+        targets_of(&host(&output.mesh, "outbound", "cart").routes),
+        [["outbound|80||cart.shop.svc.cluster.local*1"]]
+    );
     let other = host(&output.mesh, "outbound", "other");
-    let Some(Reply::Redirect(redirect)) = &other.routes[0].action.filters.transform[0].reply else { panic!() };
+    let Some(Reply::Redirect(redirect)) = &other.routes[0].action.filters.transform[0].reply else {
+        panic!()
+    };
     assert_eq!(redirect.path, Some(RedirectPath::Full("/wide".into())));
     assert!(!has_host(&output.mesh, "outbound", "*.local"));
 }
@@ -201,15 +241,28 @@ fn the_most_specific_host_has_the_rules() {
 #[test]
 fn a_host_that_is_no_service_is_served_at_port_80() {
     let output = run(&(service("cart", "[{port: 80}]")
-        + &istio("VirtualService", "api", "{hosts: [API.example.com], http: [{route: [{destination: {host: cart}}]}]}")));
+        + &istio(
+            "VirtualService",
+            "api",
+            "{hosts: [API.example.com], http: [{route: [{destination: {host: cart}}]}]}",
+        )));
     let api = host(&output.mesh, "outbound", "api.example.com");
     assert_eq!(api.domains, ["api.example.com", "api.example.com:80"]);
 }
 
 #[test]
 fn a_delegate_speaks_for_its_prefix_in_its_own_namespace() {
-    let root = istio("VirtualService", "root", "{hosts: [cart], http: [{match: [{uri: {prefix: /api}}], delegate: {name: api, namespace: team}}]}");
-    let delegate = istio_in("team", "VirtualService", "api", "{http: [{match: [{uri: {prefix: /api/x}}], route: [{destination: {host: backend}}]}]}");
+    let root = istio(
+        "VirtualService",
+        "root",
+        "{hosts: [cart], http: [{match: [{uri: {prefix: /api}}], delegate: {name: api, namespace: team}}]}",
+    );
+    let delegate = istio_in(
+        "team",
+        "VirtualService",
+        "api",
+        "{http: [{match: [{uri: {prefix: /api/x}}], route: [{destination: {host: backend}}]}]}",
+    );
     let output = run(&(service("cart", "[{port: 80}]") + &root + &delegate));
     let routes = &host(&output.mesh, "outbound", "cart").routes;
     assert_eq!(routes[0].matches.path, PathMatch::Prefix("/api/x".into()));
@@ -221,7 +274,12 @@ fn a_delegate_speaks_for_its_prefix_in_its_own_namespace() {
 
 #[test]
 fn taking_over_a_host_of_another_namespace_is_said() {
-    let foreign = istio_in("evil", "VirtualService", "grab", &format!("{{hosts: [{CART}], http: [{{redirect: {{uri: /x}}}}]}}"));
+    let foreign = istio_in(
+        "evil",
+        "VirtualService",
+        "grab",
+        &format!("{{hosts: [{CART}], http: [{{redirect: {{uri: /x}}}}]}}"),
+    );
     let output = run(&(service("cart", "[{port: 80}]") + &foreign));
     assert!(finding(&output, "host-of-another-namespace").message.contains("belongs to namespace shop"));
 }

@@ -10,17 +10,24 @@ fn shop(more: &str) -> String {
         .iter()
         .map(|name| super::service(name, "[{port: 80, targetPort: 8080}]"))
         .collect();
-    format!("{ISTIO}\n---\n{KUBERNETES}{}{}", services.replace("namespace: shop", "namespace: ecommerce"), more.replace("namespace: shop", "namespace: ecommerce"))
+    format!(
+        "{ISTIO}\n---\n{KUBERNETES}{}{}",
+        services.replace("namespace: shop", "namespace: ecommerce"),
+        more.replace("namespace: shop", "namespace: ecommerce")
+    )
 }
 
 #[test]
 fn the_shop_runs_as_it_is() {
-    let workloads = workload("p1", "product-service", "v1", "127.0.0.11") + &workload("p2", "product-service", "v2", "127.0.0.12");
+    let workloads = workload("p1", "product-service", "v1", "127.0.0.11")
+        + &workload("p2", "product-service", "v2", "127.0.0.12");
     let output = run(&shop(&(proxy("{workload: {labels: {app: product-service}}}") + &workloads)));
     let mesh = &output.mesh;
     let product = host(mesh, "outbound", "product-service");
     assert_eq!(product.name.as_ref(), format!("{PRODUCT}:80"));
-    for domain in ["product-service:80", "product-service.ecommerce", "product-service.ecommerce.svc:80", PRODUCT] {
+    for domain in
+        ["product-service:80", "product-service.ecommerce", "product-service.ecommerce.svc:80", PRODUCT]
+    {
         assert!(product.domains.iter().any(|one| one == domain), "{domain}");
     }
     assert_eq!(
@@ -34,7 +41,10 @@ fn the_shop_runs_as_it_is() {
     assert_eq!(&*host(mesh, "outbound", "order-service").routes[0].name, "default");
 
     let v1 = cluster(mesh, &format!("outbound|80|v1|{PRODUCT}"));
-    assert_eq!((v1.pool.max_connections, v1.pool.max_pending, v1.pool.max_requests_per_connection), (100, 25, 10));
+    assert_eq!(
+        (v1.pool.max_connections, v1.pool.max_pending, v1.pool.max_requests_per_connection),
+        (100, 25, 10)
+    );
     assert_eq!((v1.protocol, &v1.discovery), (UpstreamProtocol::Downstream, &Discovery::Endpoints));
     assert_eq!(addresses(mesh, &v1.name), ["127.0.0.11:8080"]);
     assert_eq!(addresses(mesh, &format!("outbound|80||{PRODUCT}")).len(), 2);
@@ -54,11 +64,23 @@ fn the_shop_runs_as_it_is() {
 fn the_conflicts_of_the_shop_are_found() {
     let findings = check(&load(&format!("{ISTIO}\n---\n{KUBERNETES}")));
     let has = |code: &str, words: &[&str]| {
-        let found = findings.iter().any(|one| one.code == code && words.iter().all(|word| one.to_string().contains(word)));
-        assert!(found, "{code} {words:?} in {}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        let found = findings
+            .iter()
+            .any(|one| one.code == code && words.iter().all(|word| one.to_string().contains(word)));
+        assert!(
+            found,
+            "{code} {words:?} in {}",
+            findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        );
     };
-    has("virtual-services-merged", &["product-service-rollout", "product-service-canary", PRODUCT, "test.yaml:"]);
-    has("rule-shadowed", &["product-service-rollout", "rule `v1-routes` (spec.http[1])", "product-service-canary"]);
+    has(
+        "virtual-services-merged",
+        &["product-service-rollout", "product-service-canary", PRODUCT, "test.yaml:"],
+    );
+    has(
+        "rule-shadowed",
+        &["product-service-rollout", "rule `v1-routes` (spec.http[1])", "product-service-canary"],
+    );
     has("destination-rules-merged", &["product-service-versions", "product-service-circuit-breaker"]);
     has("subset-empty", &["subset `v1`", "version: v1"]);
     has("subset-empty", &["subset `v2`"]);
@@ -80,7 +102,13 @@ fn captured_traffic_of_the_shop_looks_as_istiod_makes_it() {
     assert_eq!(names.last(), Some(&"allow_any"));
     assert_eq!(
         host(mesh, "80", "product-service").domains,
-        [PRODUCT, &format!("{PRODUCT}."), "product-service", "product-service.ecommerce.svc", "product-service.ecommerce"]
+        [
+            PRODUCT,
+            &format!("{PRODUCT}."),
+            "product-service",
+            "product-service.ecommerce.svc",
+            "product-service.ecommerce"
+        ]
     );
     assert!(table.ignore_port);
     assert_eq!(mesh.clusters["inbound|8080||"].source_address.unwrap().to_string(), "127.0.0.6");
@@ -96,7 +124,8 @@ fn captured_traffic_of_the_shop_looks_as_istiod_makes_it() {
 
 #[test]
 fn the_gateway_of_the_shop_serves_its_host_alone() {
-    let own = proxy("{role: Gateway, gateway: {ports: {'80': 8080}}, workload: {labels: {istio: ingressgateway}}}");
+    let own =
+        proxy("{role: Gateway, gateway: {ports: {'80': 8080}}, workload: {labels: {istio: ingressgateway}}}");
     let output = run(&shop(&own));
     let mesh = &output.mesh;
     assert_eq!(mesh.listeners.keys().map(|name| &**name).collect::<Vec<_>>(), ["0.0.0.0_8080"]);
