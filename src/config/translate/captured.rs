@@ -123,7 +123,7 @@ impl<'w, 'a> Ports<'w, 'a> {
                 self.addressed(service, port, &own, vec![chain], mesh);
             }
             Protocol::Tcp | Protocol::Tls if own.is_empty() && !service.is_headless() => {
-                self.bytes(service, port)
+                self.bytes(service, port);
             }
             Protocol::Tcp | Protocol::Tls => {
                 let own = if own.is_empty() { self.pods(service, port) } else { own };
@@ -196,7 +196,7 @@ impl<'w, 'a> Ports<'w, 'a> {
         let wild = self.wild.entry(port.number).or_default();
         match wild.owner {
             Some(owner) if !wild.http && owner.1.protocol == Protocol::Tcp => {
-                self.conflict(service, port, owner.0)
+                self.conflict(service, port, owner.0);
             }
             _ => {
                 wild.http = true;
