@@ -1,5 +1,11 @@
 //! Sidegate: a service-mesh sidecar proxy. The binary is thin, this library is the product.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod filters;
 pub mod mesh;
+pub mod proxy;
+pub mod snapshot;
+pub mod telemetry;

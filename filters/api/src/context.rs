@@ -25,9 +25,12 @@ pub struct Context {
     pub connection: Arc<ConnectionFacts>,
     /// The policy of the port.
     pub port: Slots,
+    /// The chain that took the request, compiled; known to the stack's own layers alone.
+    pub chain: Arc<dyn Any + Send + Sync>,
     /// What layers found out, read by the record at the end.
     pub facts: RefCell<Facts>,
     matched: OnceCell<Matched>,
+    held: RefCell<SmallVec<[Box<dyn Any>; 1]>>,
 }
 
 /// What is known of a connection before its first request.
@@ -78,6 +81,12 @@ pub struct Matched {
 /// What layers find out on the way.
 #[derive(Debug, Default)]
 pub struct Facts {
+    /// Method, as forwarded.
+    pub method: Option<http::Method>,
+    /// Canonical target, before any rewrite.
+    pub target: Option<http::Uri>,
+    /// The request headers that the record will want: the upstream takes the others with it.
+    pub kept_headers: SmallVec<[Option<http::HeaderValue>; 5]>,
     /// The target as it came, when a rewrite changed it.
     pub original_path: Option<Box<str>>,
     /// Cluster that was chosen.
@@ -123,14 +132,21 @@ pub struct Meter(AtomicU64);
 
 impl Cx {
     /// The context of a request that has just arrived.
-    pub fn new(connection: Arc<ConnectionFacts>, port: Slots) -> Self {
+    pub fn new(connection: Arc<ConnectionFacts>, port: Slots, chain: Arc<dyn Any + Send + Sync>) -> Self {
         Self(Rc::new(Context {
             started: Instant::now(),
             connection,
             port,
+            chain,
             facts: RefCell::default(),
             matched: OnceCell::new(),
+            held: RefCell::default(),
         }))
+    }
+
+    /// Keeps something until the exchange is over: a connection that goes back to its pool, a permit.
+    pub fn hold(&self, thing: Box<dyn Any>) {
+        self.0.held.borrow_mut().push(thing);
     }
 
     /// The matched route, once the route layer has run.

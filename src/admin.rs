@@ -1,0 +1,199 @@
+//! The small HTTP servers beside the traffic: admin, health and metrics.
+//!
+//! They run on the control runtime, speak HTTP/1.1 only and bound everything a caller can make them do.
+
+mod guard;
+mod limits;
+mod pages;
+mod routes;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+pub use self::guard::Hosts;
+pub use self::limits::{Limit, limits};
+pub use self::pages::{State, health, logging, memory, prometheus, server_info, stats};
+pub use self::routes::{Call, Methods, Query, Reply, Routes};
+
+/// Connections at once; further ones wait in the accept queue.
+const CONNECTIONS: usize = 64;
+/// For the head of a request, and how long a connection may be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a whole request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// For reading an answer.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(3_600);
+const HEAD_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 64;
+const BODY_BYTES: usize = 64 * 1024;
+/// How long running requests may take when the server ends.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Pause after a failed accept: most often no descriptor is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One server: a table of routes and the host names it answers to.
+#[derive(Debug)]
+pub struct Server {
+    routes: Routes,
+    hosts: Hosts,
+}
+
+impl Server {
+    /// A server of these routes. Give [`Hosts::Any`] only to routes that show and change nothing of value.
+    #[must_use]
+    pub fn new(routes: Routes, hosts: Hosts) -> Self {
+        Self { routes, hosts }
+    }
+
+    /// Serves until `shutdown` is done, then lets running requests end for up to five seconds.
+    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let server = Arc::new(self);
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let (ending, ended) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            let accept = async {
+                // The semaphore is never closed, so a permit always comes.
+                let permit = room.clone().acquire_owned().await;
+                (listener.accept().await, permit)
+            };
+            let (accepted, permit) = tokio::select! {
+                accepted = accept => accepted,
+                () = &mut shutdown => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let serve = server.clone().serve(stream, ended.clone());
+                    connections.spawn(async move {
+                        serve.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an admin connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+            while connections.try_join_next().is_some() {}
+        }
+        drop(listener);
+        ending.send_replace(true);
+        let all = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_GRACE, all).await.is_err() {
+            tracing::warn!("admin requests were cut off at shutdown");
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, mut ended: watch::Receiver<bool>) {
+        let service = service_fn(move |request| {
+            let server = self.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ending = async {
+            // An error means that the server is gone, which is an end as well.
+            let _ = tokio::time::timeout(CONNECTION_LIFETIME, ended.wait_for(|ended| *ended)).await;
+        };
+        let result = tokio::select! {
+            result = &mut connection => result,
+            () = ending => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(REQUEST_TIMEOUT, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "an admin connection failed");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.dispatch(request)).await;
+        let reply = answer.unwrap_or_else(|_| {
+            Reply::error(StatusCode::SERVICE_UNAVAILABLE, format!("not answered within {REQUEST_TIMEOUT:?}"))
+        });
+        reply.into_response()
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>) -> Reply {
+        let (head, body) = request.into_parts();
+        if let Err(refused) = guard::check(&self.hosts, &head) {
+            return refused;
+        }
+        let path = head.uri.path();
+        let Some(route) = self.routes.find(path) else {
+            return self.routes.built_in(path, &head.method).unwrap_or_else(|| {
+                Reply::error(StatusCode::NOT_FOUND, format!("nothing is at {path}; see /help"))
+            });
+        };
+        let method = if head.method == Method::HEAD { Method::GET } else { head.method };
+        if !route.methods.allow(&method) {
+            let text = format!("{path} takes {}", route.methods);
+            return Reply::error(StatusCode::METHOD_NOT_ALLOWED, text).allowing(route.methods);
+        }
+        let too_large = || {
+            let text = format!("the body has more than {BODY_BYTES} bytes");
+            Reply::error(StatusCode::PAYLOAD_TOO_LARGE, text)
+        };
+        // A declared length is refused before its bytes are waited for.
+        if body.size_hint().lower() > BODY_BYTES as u64 {
+            return too_large();
+        }
+        let body = match Limited::new(body, BODY_BYTES).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return too_large(),
+            Err(error) => {
+                return Reply::error(StatusCode::BAD_REQUEST, format!("cannot read the body: {error}"));
+            }
+        };
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        route.call(Call { method, query, body }).await
+    }
+}
+
+/// Binds `host:port`; a name is resolved, and port 0 takes a free one.
+///
+/// # Errors
+/// When the address does not resolve or cannot be bound; the error names it.
+pub async fn bind(address: &str) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+impl Reply {
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let allow = self.allow.and_then(|methods| HeaderValue::try_from(methods.to_string()).ok());
+        let mut response = Response::new(Full::new(self.bytes));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(allow) = allow {
+            headers.insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests;

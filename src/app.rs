@@ -1,0 +1,346 @@
+//! The wiring: files to objects, objects to mesh, mesh to workers; start, reload, drain, stop.
+
+mod cpus;
+mod pages;
+mod status;
+mod workers;
+
+pub use status::{Applied, Status};
+
+use crate::admin::{self, Hosts, Server};
+use crate::config::decode::Strictness;
+use crate::config::files::{Store, Update, Watcher};
+use crate::config::finding::{Finding, Severity};
+use crate::config::resources::{Kind, ObjectKey, Resource, Spec, proxy};
+use crate::config::translate::{Input, Output, translate};
+use crate::mesh::{Direction, Mesh};
+use crate::proxy::Shared;
+use crate::telemetry::logging::Levels;
+use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{mpsc, watch};
+use workers::Workers;
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Folders and files of YAML.
+    pub config: Vec<PathBuf>,
+    /// Which `Proxy`: its name, or `namespace/name`. May be absent when there is only one.
+    pub proxy: Option<String>,
+    /// Unknown fields reject their object.
+    pub strict: bool,
+    /// Handle on the levels of the proxy's own log, for `/logging`.
+    pub levels: Option<Levels>,
+}
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or folder cannot be read, or not to its end: nothing is known of what it holds.
+    #[error("the configuration cannot be read:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Unreadable(Vec<Finding>),
+    /// No `Proxy`, or several and none named.
+    #[error("{0}")]
+    Proxy(String),
+    /// A socket of ours (admin, health, metrics) cannot be bound, or a thread not started.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct App {
+    options: Options,
+    store: Store,
+    watcher: Watcher,
+    workers: Workers,
+    status: Arc<Status>,
+    key: ObjectKey,
+    drain: proxy::Drain,
+    metrics: ConfigMetrics,
+    registry: Arc<Registry>,
+    mesh: Mesh,
+    servers: watch::Sender<bool>,
+    _build: Series,
+}
+
+impl App {
+    /// Reads the configuration, starts the workers and the admin servers. Listeners that cannot be bound are reported and left out.
+    ///
+    /// # Errors
+    ///
+    /// A [`StartError`] when there is nothing to run: an unreadable file, no `Proxy`, an admin address that cannot be bound.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let strictness =
+            if options.strict { Strictness { unknown_fields: true } } else { Strictness::default() };
+        let mut store = Store::new(options.config.clone(), strictness);
+        // Watched before the first look: a change while it is read is not missed.
+        let watcher = Watcher::new(options.config.clone());
+        let (store, update) = blocking(move || {
+            let update = store.reload();
+            (store, update)
+        })
+        .await;
+        if !update.unreadable.is_empty() {
+            let errors = update.findings.iter().filter(|finding| finding.severity == Severity::Error);
+            return Err(StartError::Unreadable(errors.cloned().collect()));
+        }
+        let resource = choose(&update.resources, options.proxy.as_deref()).map_err(StartError::Proxy)?;
+        let Spec::Proxy(settings) = &resource.spec else {
+            return Err(StartError::Proxy(format!("{} is no Proxy", resource.key)));
+        };
+        let count = settings.workers.map_or_else(cpus::available, |workers| workers.max(1) as usize);
+        let registry = Registry::new(RegistryLimits::default());
+        let build = registry.series(&BUILD, &["proxy", env!("CARGO_PKG_VERSION")]);
+        registry.set(&build, BUILD.scalar(0), 1);
+        let workers = Workers::start(count, &registry)
+            .map_err(|error| StartError::System { what: "starting the workers".to_owned(), error })?;
+        let status =
+            Arc::new(Status::new(workers.shared().clone(), registry.clone(), options.config.clone()));
+        let (servers, _) = watch::channel(false);
+        let mut app = Self {
+            key: resource.key.clone(),
+            drain: settings.drain.clone(),
+            metrics: ConfigMetrics::new(&registry),
+            mesh: Mesh::default(),
+            store,
+            watcher,
+            workers,
+            status,
+            registry,
+            servers,
+            _build: build,
+            options,
+        };
+        app.serve_pages(settings).await?;
+        app.apply(&update).await;
+        Ok(app)
+    }
+
+    /// What is known of the running proxy; stays valid after [`App::run`] has taken it.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.clone()
+    }
+
+    /// Follows the files until `stop` says something, then drains. A second word, or the end of the grace period, ends it at once.
+    pub async fn run(mut self, mut stop: mpsc::Receiver<()>) {
+        loop {
+            tokio::select! {
+                _ = stop.recv() => break,
+                () = self.status.quit_requested() => break,
+                () = self.watcher.changed() => self.reload().await,
+            }
+        }
+        tokio::select! {
+            Some(()) = stop.recv() => tracing::info!("second signal: every connection ends now"),
+            () = self.drain() => {}
+        }
+        self.servers.send_replace(true);
+        self.workers.stop().await;
+    }
+
+    /// Reads the files again and puts what is valid in force.
+    async fn reload(&mut self) {
+        let mut store = std::mem::replace(&mut self.store, Store::new(Vec::new(), Strictness::default()));
+        let (store, update) = blocking(move || {
+            let update = store.reload();
+            (store, update)
+        })
+        .await;
+        self.store = store;
+        if self.status.applied().is_some_and(|applied| applied.generation == update.generation) {
+            return;
+        }
+        self.apply(&update).await;
+    }
+
+    async fn apply(&mut self, update: &Arc<Update>) {
+        let began = Instant::now();
+        for finding in &update.findings {
+            match finding.severity {
+                Severity::Error => tracing::error!("{finding}"),
+                Severity::Warning => tracing::warn!("{finding}"),
+                Severity::Info => tracing::debug!("{finding}"),
+            }
+        }
+        let key = self.key.clone();
+        let Some(resource) = update.resources.iter().find(|resource| resource.key == key).cloned() else {
+            tracing::error!("{key} is gone from the configuration; the last good one stays in force");
+            self.metrics.refused(&self.registry);
+            return;
+        };
+        if let Spec::Proxy(settings) = &resource.spec {
+            self.drain = settings.drain.clone();
+        }
+        let previous = std::mem::take(&mut self.mesh);
+        let (resources, proxy) = (update.clone(), resource);
+        let output = blocking(move || {
+            translate(&Input { resources: &resources.resources, proxy: &proxy }, Some(&previous))
+        })
+        .await;
+        let Output { mesh, findings, .. } = output;
+        for finding in &findings {
+            tracing::warn!("{finding}");
+        }
+        self.mesh = mesh.clone();
+        let problems = self.workers.apply(mesh).await;
+        for problem in &problems {
+            tracing::error!("{problem}");
+        }
+        let now = SystemTime::now();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.metrics.applied(
+            &self.registry,
+            update.generation,
+            seconds,
+            update.rejected.len() + problems.len(),
+        );
+        tracing::info!(
+            generation = update.generation,
+            objects = update.resources.len(),
+            rejected = update.rejected.len(),
+            problems = problems.len(),
+            millis = began.elapsed().as_millis(),
+            "the configuration is in force"
+        );
+        let all = update.findings.iter().chain(&findings).cloned().collect();
+        self.status.set_applied(Applied {
+            generation: update.generation,
+            hash: update.hash,
+            time: now,
+            proxy: key,
+            rejected: update.rejected.clone(),
+            findings: all,
+            problems: problems.iter().map(ToString::to_string).collect(),
+        });
+        self.status.set_listeners(self.workers.addresses());
+    }
+
+    /// Goes away without losing a request: fails readiness, sends connections elsewhere, waits for what is under way.
+    async fn drain(&mut self) {
+        let began = Instant::now();
+        let propagation: Duration = self.drain.propagation.into();
+        let grace: Duration = self.drain.grace_period.into();
+        tracing::info!(?propagation, ?grace, "draining");
+        self.workers.shared().set_draining();
+        for direction in [Direction::Inbound, Direction::Gateway] {
+            self.workers.drain(direction, propagation).await;
+        }
+        let propagated = propagation.min(grace);
+        tokio::time::sleep(propagated).await;
+        for direction in [Direction::Inbound, Direction::Gateway] {
+            self.workers.close_listeners(direction).await;
+            // Those that came meanwhile.
+            self.workers.drain(direction, Duration::ZERO).await;
+        }
+        let shared = self.workers.shared().clone();
+        let left = |began: Instant| grace.saturating_sub(began.elapsed());
+        wait_until(left(began), || {
+            shared.connections(Direction::Inbound) + shared.connections(Direction::Gateway) == 0
+        })
+        .await;
+        // What the application still does on its way out has its answers; now the outbound side may go.
+        self.workers.drain(Direction::Outbound, Duration::ZERO).await;
+        wait_until(left(began), || shared.connections(Direction::Outbound) == 0).await;
+        let lost: u32 = [Direction::Inbound, Direction::Gateway, Direction::Outbound]
+            .into_iter()
+            .map(|direction| shared.connections(direction))
+            .sum();
+        tracing::info!(seconds = began.elapsed().as_secs_f64(), cut_off = lost, "drained");
+    }
+
+    /// Opens the admin, health and metrics servers on the control runtime.
+    async fn serve_pages(&mut self, settings: &proxy::Proxy) -> Result<(), StartError> {
+        let levels = self.options.levels.clone();
+        let pages = [
+            (
+                "admin",
+                &settings.admin.address,
+                pages::admin(&self.status, levels),
+                Hosts::Loopback { also: Vec::new() },
+            ),
+            ("health", &settings.health.address, pages::health(&self.status), Hosts::Any),
+            ("metrics", &settings.metrics.address, pages::metrics(&self.status), Hosts::Any),
+        ];
+        for (name, address, routes, hosts) in pages {
+            let system = |error| StartError::System { what: format!("the {name} address {address}"), error };
+            let listener = admin::bind(address).await.map_err(system)?;
+            let bound = listener.local_addr().map_err(system)?;
+            self.status.set_page(name, bound);
+            let mut stop = self.servers.subscribe();
+            tokio::spawn(Server::new(routes, hosts).run(listener, async move {
+                // The sender lives as long as the app.
+                let _ = stop.wait_for(|stop| *stop).await;
+            }));
+        }
+        Ok(())
+    }
+}
+
+/// The Proxy that is meant.
+///
+/// # Errors
+///
+/// Says which there are, and what to write.
+pub fn choose(resources: &[Arc<Resource>], named: Option<&str>) -> Result<Arc<Resource>, String> {
+    let proxies: Vec<_> = resources.iter().filter(|resource| resource.key.kind == Kind::Proxy).collect();
+    let names = || {
+        let names: Vec<_> =
+            proxies.iter().map(|proxy| format!("{}/{}", proxy.key.namespace, proxy.key.name)).collect();
+        names.join(", ")
+    };
+    match named {
+        Some(named) => {
+            let (namespace, name) =
+                named.split_once('/').map_or((None, named), |(ns, name)| (Some(ns), name));
+            let mut matching = proxies.iter().filter(|proxy| {
+                *proxy.key.name == *name
+                    && namespace.is_none_or(|namespace| *proxy.key.namespace == *namespace)
+            });
+            match (matching.next(), matching.next()) {
+                (Some(proxy), None) => Ok((**proxy).clone()),
+                (Some(_), Some(_)) => {
+                    Err(format!("several Proxies are named {name}; write --as NAMESPACE/{name}"))
+                }
+                (None, _) => Err(format!("no Proxy is named {named}; there are: {}", names())),
+            }
+        }
+        None => match proxies.as_slice() {
+            [proxy] => Ok((*proxy).clone()),
+            [] => Err(
+                "no object of kind Proxy is in the configuration; add one (see README, \"the Proxy object\")"
+                    .to_owned(),
+            ),
+            _ => Err(format!("several Proxies are in the configuration ({}); name one with --as", names())),
+        },
+    }
+}
+
+async fn wait_until(limit: Duration, done: impl Fn() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Running into the limit is what the limit is for; the caller counts what is left.
+    let _ = tokio::time::timeout(limit, waiting).await;
+}
+
+/// Runs something that reads files or computes for long on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Used by pages and drain.
+pub(crate) type SharedState = Arc<Shared>;

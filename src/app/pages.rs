@@ -1,0 +1,236 @@
+//! The admin, health and metrics pages.
+
+use super::Status;
+use crate::admin::{self, Call, Reply, Routes, State};
+use crate::mesh::Direction;
+use crate::proxy::LIMITS;
+use crate::snapshot::Resource;
+use crate::telemetry::logging::Levels;
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The pages of the admin port, under Envoy's names.
+pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
+    let routes = Routes::new("Sidegate")
+        .get("/ready", "200 when traffic is welcome, else 503 and why", readiness(status))
+        .get(
+            "/config_dump",
+            "the mesh in force, its generation, and what was rejected",
+            page(status, config_dump),
+        )
+        .get("/clusters", "clusters, their endpoints and their limits", page(status, clusters))
+        .get("/listeners", "listeners and where they really listen", page(status, listeners))
+        .get(
+            "/routes",
+            "route tables: hosts, rules in order, where each was written",
+            page(status, routes_page),
+        )
+        .get("/limits", "every limit: default, unit, scope", admin::limits(LIMITS))
+        .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
+        .get("/stats", "metrics as lines; ?filter=REGEX, ?usedonly", admin::stats(status.registry().clone()))
+        .get("/memory", "memory of the process", admin::memory())
+        .get("/server_info", "version, state, uptime", {
+            let status = status.clone();
+            admin::server_info(env!("CARGO_PKG_VERSION"), move || state(&status))
+        })
+        .post(
+            "/drain_listeners",
+            "fail readiness and send connections elsewhere; the process ends as after SIGTERM",
+            quit(status),
+        )
+        .post("/quitquitquit", "end as after SIGTERM", quit(status));
+    match levels {
+        Some(levels) => routes.on(
+            admin::Methods::GetAndPost,
+            "/logging",
+            "levels of the proxy's own log; POST ?level=debug",
+            admin::logging(levels),
+        ),
+        None => routes,
+    }
+}
+
+/// The pages of the health port.
+pub(super) fn health(status: &Arc<Status>) -> Routes {
+    Routes::new("Sidegate health")
+        .get("/healthz/ready", "200 when traffic is welcome", readiness(status))
+        .get("/healthz/live", "200 while the process answers", |_| ready(Reply::text("ok\n")))
+}
+
+/// The pages of the metrics port.
+pub(super) fn metrics(status: &Arc<Status>) -> Routes {
+    Routes::new("Sidegate metrics")
+        .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
+        .get(
+            "/metrics",
+            "the same, where Prometheus looks by default",
+            admin::prometheus(status.registry().clone()),
+        )
+}
+
+fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+    let status = status.clone();
+    admin::health(move || status.ready())
+}
+
+fn page(
+    status: &Arc<Status>,
+    render: fn(&Status) -> Value,
+) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+    let status = status.clone();
+    move |_| ready(Reply::json(&render(&status)))
+}
+
+fn quit(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+    let status = status.clone();
+    move |_| {
+        status.quit();
+        ready(Reply::text("draining\n").with_status(StatusCode::ACCEPTED))
+    }
+}
+
+fn state(status: &Status) -> State {
+    match (status.applied().is_some(), status.shared().is_draining()) {
+        (false, _) => State::PreInitializing,
+        (true, true) => State::Draining,
+        (true, false) => State::Live,
+    }
+}
+
+fn config_dump(status: &Status) -> Value {
+    let snapshot = status.shared().snapshot();
+    let applied = status.applied();
+    let applied = applied.as_deref().map(|applied| {
+        let since =
+            applied.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let rejected: Vec<_> = applied
+            .rejected
+            .iter()
+            .map(|rejected| {
+                json!({
+                    "object": rejected.key.to_string(),
+                    "place": rejected.place.to_string(),
+                    "message": rejected.message,
+                    "keptOld": rejected.kept_old,
+                })
+            })
+            .collect();
+        json!({
+            "generation": applied.generation,
+            "hash": format!("{:016x}", applied.hash),
+            "appliedAt": since,
+            "proxy": applied.proxy.to_string(),
+            "rejected": rejected,
+            "problems": applied.problems,
+            "findings": applied.findings,
+        })
+    });
+    json!({
+        "source": status.source(),
+        "configuration": applied,
+        "snapshot": snapshot.generation,
+        "mesh": &*snapshot.mesh,
+    })
+}
+
+fn clusters(status: &Status) -> Value {
+    let snapshot = status.shared().snapshot();
+    let clusters: Vec<_> = snapshot
+        .clusters()
+        .map(|cluster| {
+            let endpoints: Vec<_> = cluster
+                .state
+                .endpoints()
+                .endpoints()
+                .iter()
+                .map(|endpoint| {
+                    json!({
+                        "address": endpoint.address,
+                        "weight": endpoint.mesh.weight,
+                        "health": endpoint.mesh.health,
+                        "priority": endpoint.mesh.priority,
+                        "locality": endpoint.mesh.locality,
+                        "active": endpoint.active.load(std::sync::atomic::Ordering::Relaxed),
+                        "origin": endpoint.mesh.origin.to_string(),
+                    })
+                })
+                .collect();
+            let count =
+                |resource| json!({"now": cluster.state.count(resource), "limit": cluster.limit(resource)});
+            json!({
+                "name": cluster.mesh.name,
+                "origin": cluster.mesh.origin.to_string(),
+                "balance": cluster.mesh.balance,
+                "connections": count(Resource::Connections),
+                "pending": count(Resource::Pending),
+                "requests": count(Resource::Requests),
+                "endpoints": endpoints,
+            })
+        })
+        .collect();
+    json!({ "clusters": clusters })
+}
+
+fn listeners(status: &Status) -> Value {
+    let snapshot = status.shared().snapshot();
+    let bound = status.listeners();
+    let listeners: Vec<_> = snapshot
+        .listeners()
+        .map(|listener| {
+            let addresses = bound.get(&listener.mesh.name).unwrap_or(&listener.mesh.addresses);
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            json!({
+                "name": listener.mesh.name,
+                "direction": listener.mesh.direction,
+                "bound": bound.contains_key(&listener.mesh.name),
+                "addresses": addresses,
+                "chains": listener.mesh.chains.iter().map(|chain| &chain.name).collect::<Vec<_>>(),
+                "origin": listener.mesh.origin.to_string(),
+            })
+        })
+        .collect();
+    let shared = status.shared();
+    json!({
+        "listeners": listeners,
+        "connections": {
+            "inbound": shared.connections(Direction::Inbound),
+            "outbound": shared.connections(Direction::Outbound),
+            "gateway": shared.connections(Direction::Gateway),
+        },
+    })
+}
+
+fn routes_page(status: &Status) -> Value {
+    let snapshot = status.shared().snapshot();
+    let tables: Vec<_> = snapshot
+        .mesh
+        .routes
+        .values()
+        .map(|table| {
+            let hosts: Vec<_> = table
+                .hosts
+                .iter()
+                .map(|host| {
+                    let rules: Vec<_> = host
+                        .routes
+                        .iter()
+                        .map(|route| {
+                            json!({
+                                "name": route.name,
+                                "match": route.matches,
+                                "action": route.action.action,
+                                "origin": route.origin.to_string(),
+                            })
+                        })
+                        .collect();
+                    json!({"name": host.name, "domains": host.domains, "rules": rules, "origin": host.origin.to_string()})
+                })
+                .collect();
+            json!({"name": table.name, "hosts": hosts})
+        })
+        .collect();
+    json!({ "routes": tables })
+}

@@ -1,0 +1,93 @@
+//! `sidegate run`: the proxy itself.
+
+use super::out;
+use crate::app::{App, Options};
+use crate::telemetry::logging::{self, Shape};
+use clap::Args as ClapArgs;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Arguments of `sidegate run`.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Folders or files of YAML: one or more `kind: Proxy` and any other objects.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    config: Vec<PathBuf>,
+    /// Which Proxy to run, NAME or NAMESPACE/NAME, when there are several.
+    #[arg(long = "as", value_name = "NAME")]
+    proxy: Option<String>,
+    /// Unknown fields reject their object.
+    #[arg(long)]
+    strict: bool,
+    /// Level of the proxy's own log: `info`, or `info,sidegate::proxy=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "LEVELS")]
+    log: String,
+    /// The proxy's own log as JSON.
+    #[arg(long)]
+    log_json: bool,
+}
+
+pub(crate) fn main(args: Args) -> ExitCode {
+    let shape = if args.log_json { Shape::Json } else { Shape::Text };
+    let levels = match logging::start(shape, &args.log) {
+        Ok(levels) => levels,
+        Err(error) => {
+            out::complain(format_args!("--log: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    // Files, admin pages and DNS: two threads, so that a page answers while a configuration is compiled.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            out::complain(format_args!("the control runtime cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        let options =
+            Options { config: args.config, proxy: args.proxy, strict: args.strict, levels: Some(levels) };
+        let stop = match signals() {
+            Ok(stop) => stop,
+            Err(error) => {
+                out::complain(format_args!("signals cannot be received: {error}"));
+                return ExitCode::FAILURE;
+            }
+        };
+        let app = match App::start(options).await {
+            Ok(app) => app,
+            Err(error) => {
+                out::complain(error);
+                return ExitCode::FAILURE;
+            }
+        };
+        app.run(stop).await;
+        ExitCode::SUCCESS
+    })
+}
+
+/// A word for each SIGTERM and SIGINT.
+fn signals() -> io::Result<mpsc::Receiver<()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, stop) = mpsc::channel(2);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if sender.send(()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(stop)
+}

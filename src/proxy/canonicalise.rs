@@ -1,0 +1,122 @@
+//! Makes the head of a request canonical, once, before anything decides on it: what matching and policy read is what the upstream gets.
+
+use super::authority::{Authority, request_authority};
+use super::canonical::{Canonical, Normalization, canonical};
+use super::headers::{self, HeadLimits, HeadRefusal, forwarded, grpc};
+use super::worker::Worker;
+use crate::mesh::{HttpChain, PathNormalization};
+use crate::snapshot::Http;
+use filter_api::{Error, Reason, Request};
+use http::header::{EXPECT, HOST};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderValue, Method, Version};
+
+/// Refuses what could be read in two ways, removes what belongs to the connection, writes the rest in one way.
+pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error> {
+    let chain = request.cx.chain.clone();
+    let Some(http) = chain.downcast_ref::<Http>() else { return Err(Reason::Internal.into()) };
+    let settings = &*http.mesh;
+    let result = canonicalise(settings, request);
+    let mut facts = request.cx.facts.borrow_mut();
+    facts.method = Some(request.head.method.clone());
+    facts.target = Some(request.head.uri.clone());
+    let headers = &request.head.headers;
+    facts.kept_headers = worker.log_request_headers().iter().map(|name| headers.get(name).cloned()).collect();
+    drop(facts);
+    if let Err(error) = &result {
+        worker.count_limit(error.reason());
+    }
+    result
+}
+
+fn canonicalise(settings: &HttpChain, request: &mut Request) -> Result<(), Error> {
+    let head = &mut request.head;
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let limits = HeadLimits {
+        max_count: settings.max_headers as usize,
+        max_bytes: settings.max_header_bytes as usize,
+        ..HeadLimits::default()
+    };
+    let seen = headers::inspect(head.version, target, &head.headers, &limits).map_err(refuse_head)?;
+    // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came.
+    let upgrade = settings.upgrades && head.version == Version::HTTP_11;
+    let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
+        .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
+    let rewritten = match canonical(&head.method, &head.uri, level(settings.path_normalization)) {
+        Ok(Canonical::Unchanged) => None,
+        Ok(Canonical::Rewritten(target)) => Some(target),
+        Err(refusal) => return Err(Error::new(Reason::BadPath).detail(refusal.to_string())),
+    };
+    // HTTP/2 names its host in the target, HTTP/1 in a header that policy and upstream read. One of both is enough inside.
+    let host = match &authority {
+        Some(authority) if needs_host(authority, head.headers.get(HOST)) => {
+            HeaderValue::try_from(authority.to_string()).ok()
+        }
+        _ => None,
+    };
+    if let Some(host) = host {
+        head.headers.insert(HOST, host);
+    }
+    let absolute = head.version != Version::HTTP_2 && head.uri.scheme().is_some();
+    if rewritten.is_some() || absolute {
+        retarget(&mut head.uri, rewritten, &head.method)?;
+    }
+    headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).map_err(refuse_head)?;
+    headers::join_cookies(&mut head.headers, seen);
+    if settings.edge {
+        headers::strip_control(&mut head.headers, seen);
+        let peer = request.cx.connection.remote.ip();
+        forwarded::append_forwarded_for(&mut head.headers, peer);
+    }
+    forwarded::set_forwarded_proto(&mut head.headers, false, !settings.edge || settings.trusted_hops > 0);
+    forwarded::ensure_request_id(&mut head.headers, !settings.edge || settings.trusted_hops > 0);
+    // hyper has asked for the body as soon as the upstream wants it: the expectation ends here.
+    head.headers.remove(EXPECT);
+    if grpc::is_grpc(&head.headers) {
+        request.cx.facts.borrow_mut().grpc = true;
+    }
+    Ok(())
+}
+
+/// The header is missing, or not written as matching reads it (case, final dot).
+fn needs_host(authority: &Authority<'_>, header: Option<&HeaderValue>) -> bool {
+    let Some(header) = header else { return true };
+    let header = header.as_bytes();
+    let Some(rest) = header.strip_prefix(authority.host.as_bytes()) else { return true };
+    match authority.port {
+        None => !rest.is_empty(),
+        Some(_) => rest.first() != Some(&b':'),
+    }
+}
+
+fn retarget(uri: &mut Uri, target: Option<PathAndQuery>, method: &Method) -> Result<(), Error> {
+    let mut parts = std::mem::take(uri).into_parts();
+    if let Some(target) = target {
+        parts.path_and_query = Some(target);
+    }
+    if *method != Method::CONNECT {
+        parts.scheme = None;
+        parts.authority = None;
+    }
+    *uri = Uri::from_parts(parts).map_err(|error| Error::new(Reason::BadPath).detail(error.to_string()))?;
+    Ok(())
+}
+
+fn refuse_head(refusal: HeadRefusal) -> Error {
+    let reason = match refusal {
+        HeadRefusal::TooMany | HeadRefusal::TooLarge => Reason::HeadersTooLarge,
+        HeadRefusal::TargetTooLong => Reason::UriTooLong,
+        _ => Reason::BadFraming,
+    };
+    let error = Error::new(reason).detail(refusal.to_string());
+    if refusal.closes() { error.closing() } else { error }
+}
+
+fn level(normalization: PathNormalization) -> Normalization {
+    match normalization {
+        PathNormalization::None => Normalization::None,
+        PathNormalization::Base => Normalization::Base,
+        PathNormalization::MergeSlashes => Normalization::MergeSlashes,
+        PathNormalization::DecodeAndMergeSlashes => Normalization::DecodeAndMergeSlashes,
+    }
+}

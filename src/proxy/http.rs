@@ -1,0 +1,169 @@
+//! HTTP connections: hyper is the codec, the stack does the work.
+
+use super::connection::{Busy, Downstream, Io};
+use super::record::Recorded;
+use super::tunnel;
+use super::upstream::MAX_BUFFER;
+use super::worker::Worker;
+use crate::mesh::Direction;
+use filter_api::{Body, Cx, Protocol, Request};
+use http::header::{CONTENT_TYPE, TRAILER};
+use http::{HeaderValue, Method, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Window of one stream from the downstream.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Streams that a client may have opened and reset before it is told to calm down (rapid reset, CVE-2023-44487).
+const MAX_RESETS: usize = 50;
+
+/// Serves one HTTP connection until it ends.
+pub(super) async fn serve<S>(downstream: Rc<Downstream>, stack: S, io: Io)
+where
+    S: tower::Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static>
+        + Clone
+        + 'static,
+{
+    let conn = downstream.conn.clone();
+    let settings = downstream.http().mesh.clone();
+    let version = downstream.facts.protocol;
+    let service = HttpService { downstream, stack: RefCell::new(stack) };
+    let io = TokioIo::new(io);
+    if version == Protocol::Http2 {
+        let streams = settings.max_concurrent_streams.max(1);
+        let connection = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams.min(256)))
+            .max_concurrent_streams(streams)
+            .max_send_buf_size(MAX_BUFFER)
+            .max_header_list_size(settings.max_header_bytes)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .enable_connect_protocol()
+            .serve_connection(io, service);
+        conn.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize))
+            .pipeline_flush(true);
+        let connection = builder.serve_connection(io, service).with_upgrades();
+        conn.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+    }
+}
+
+/// One request after the other of one connection.
+struct HttpService<S> {
+    downstream: Rc<Downstream>,
+    stack: RefCell<S>,
+}
+
+impl<S> hyper::service::Service<http::Request<Incoming>> for HttpService<S>
+where
+    S: tower::Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static>,
+{
+    type Response = http::Response<Recorded>;
+    type Error = Infallible;
+    type Future = Exchange<S::Future>;
+
+    fn call(&self, mut message: http::Request<Incoming>) -> Self::Future {
+        let downstream = &self.downstream;
+        let busy = Busy::new(&downstream.conn);
+        let upgrade = wants_upgrade(&message).then(|| hyper::upgrade::on(&mut message));
+        let http = downstream.http();
+        let cx = Cx::new(downstream.facts.clone(), http.port.clone(), http);
+        let (head, body) = message.into_parts();
+        let http1 = head.version <= Version::HTTP_11;
+        let body =
+            if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
+        let inner = self.stack.borrow_mut().call(Request { head, body, cx });
+        Exchange {
+            inner,
+            upgrade,
+            http1,
+            worker: downstream.worker.clone(),
+            direction: downstream.conn.direction(),
+            busy: Some(busy),
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// One exchange: the stack's answer, and what HTTP/1 needs besides.
+    struct Exchange<F> {
+        #[pin]
+        inner: F,
+        upgrade: Option<hyper::upgrade::OnUpgrade>,
+        http1: bool,
+        worker: Rc<Worker>,
+        direction: Direction,
+        busy: Option<Busy>,
+    }
+}
+
+impl<F> Future for Exchange<F>
+where
+    F: Future<Output = Result<http::Response<Recorded>, Infallible>>,
+{
+    type Output = Result<http::Response<Recorded>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = std::task::ready!(this.inner.poll(task));
+        match this.upgrade.take() {
+            Some(upgrade)
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS || opens_connect(&response) =>
+            {
+                tunnel::start(this.worker, *this.direction, upgrade, &mut response);
+            }
+            _ if *this.http1 => announce_trailers(&mut response),
+            _ => {}
+        }
+        if let Some(busy) = this.busy.take() {
+            response.body_mut().keep_busy(busy);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+fn wants_upgrade(message: &http::Request<Incoming>) -> bool {
+    message.method() == Method::CONNECT
+        || message.version() == Version::HTTP_11 && message.headers().contains_key(http::header::UPGRADE)
+}
+
+/// A 2xx whose upstream connection was handed over answers a CONNECT.
+fn opens_connect(response: &http::Response<Recorded>) -> bool {
+    response.status().is_success() && response.extensions().get::<hyper::upgrade::OnUpgrade>().is_some()
+}
+
+/// hyper sends over HTTP/1 only those trailers that the head announced. gRPC's are known beforehand.
+fn announce_trailers(response: &mut http::Response<Recorded>) {
+    let grpc = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc && !response.headers().contains_key(TRAILER) {
+        let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+        response.headers_mut().insert(TRAILER, names);
+    }
+}
+
+/// Runs the tasks of an HTTP/2 connection on its own worker.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,112 @@
+//! Every limit of the data path, in one table: what `/limits` and the documentation show.
+
+use crate::admin::Limit;
+
+/// See the module's documentation.
+pub const LIMITS: &[Limit] = &[
+    limit("max_headers", 100, "fields", "request", "More header fields: 431 (Envoy max_headers_count)."),
+    limit(
+        "max_header_bytes",
+        60 * 1024,
+        "bytes",
+        "request",
+        "A larger head: 431 (Envoy max_request_headers_kb).",
+    ),
+    limit("max_target_bytes", 60 * 1024, "bytes", "request", "A longer request target: 414."),
+    limit(
+        "request_headers_timeout",
+        60,
+        "seconds",
+        "request",
+        "A head that takes longer ends its connection.",
+    ),
+    limit(
+        "stream_idle_timeout",
+        300,
+        "seconds",
+        "request",
+        "No byte either way for so long: 408 SI, or the stream is reset.",
+    ),
+    limit(
+        "idle_timeout",
+        3600,
+        "seconds",
+        "downstream connection",
+        "A connection without requests is closed.",
+    ),
+    limit("max_concurrent_streams", 1024, "streams", "downstream connection", "HTTP/2 streams at once."),
+    limit(
+        "max_reset_streams",
+        50,
+        "streams",
+        "downstream connection",
+        "Streams opened and reset before the connection is ended (rapid reset).",
+    ),
+    limit(
+        "stream_window",
+        64 * 1024,
+        "bytes",
+        "stream",
+        "What a stream may have in flight towards us, upstream and downstream.",
+    ),
+    limit(
+        "stream_buffer",
+        64 * 1024,
+        "bytes",
+        "stream",
+        "What may wait to be written to a reader that stopped.",
+    ),
+    limit("proxy_header_timeout", 5, "seconds", "downstream connection", "Time for a PROXY protocol header."),
+    limit(
+        "client_hello",
+        16 * 1024,
+        "bytes",
+        "downstream connection",
+        "The longest ClientHello that is searched for a server name.",
+    ),
+    limit(
+        "streams_per_connection",
+        100,
+        "streams",
+        "upstream connection",
+        "HTTP/2 streams before another connection is opened.",
+    ),
+    limit(
+        "pending_timeout",
+        15,
+        "seconds",
+        "request",
+        "Longest wait for a connection when maxConnections is reached.",
+    ),
+    limit(
+        "passthrough_addresses",
+        4096,
+        "addresses",
+        "worker",
+        "Original destinations whose connections are kept for reuse.",
+    ),
+    limit(
+        "tcp_buffer",
+        16 * 1024,
+        "bytes",
+        "direction",
+        "What a TCP connection may hold each way; none while it is idle.",
+    ),
+    limit(
+        "tcp_connect_attempts",
+        3,
+        "attempts",
+        "connection",
+        "Endpoints that are tried for a TCP connection.",
+    ),
+];
+
+const fn limit(
+    name: &'static str,
+    default: u64,
+    unit: &'static str,
+    scope: &'static str,
+    doc: &'static str,
+) -> Limit {
+    Limit { name, default, unit, scope, doc }
+}

@@ -1,0 +1,34 @@
+//! The stack: one typed expression, outermost layer first. Its order never changes; what a port or a route wants from a filter is data.
+
+use super::record::{RecordLayer, Recorded};
+use super::reply::ReplyLayer;
+use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::Worker};
+use crate::filters;
+use filter_api::{FilterLayer, Request};
+use filter_timeout::TimeoutLayer;
+use filter_transform::Transform;
+use std::convert::Infallible;
+use std::rc::Rc;
+use tower::{Service, ServiceBuilder};
+
+/// Builds the stack of one worker.
+pub(crate) fn build(
+    worker: &Rc<Worker>,
+) -> impl Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static>
++ Clone
++ 'static {
+    let innermost = worker.clone();
+    ServiceBuilder::new()
+        // Sees every outcome: answers and failures of all layers below, panics, and exchanges that were dropped.
+        .layer(RecordLayer::new(worker.clone()))
+        // Turns failures into answers, and a panic into a failure.
+        .layer(ReplyLayer)
+        .layer(CheckLayer::new(worker.clone(), canonicalise::check))
+        .layer(CheckLayer::new(worker.clone(), route::check))
+        .layer(FilterLayer::<Transform>::new(filters::route::transform))
+        .layer(TimeoutLayer::new(filters::route::timeout))
+        .layer(cluster::PickLayer::new(worker.clone()))
+        .service(tower::service_fn(move |(request, picked)| {
+            upstream::call(innermost.clone(), request, picked)
+        }))
+}

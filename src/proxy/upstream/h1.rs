@@ -1,0 +1,194 @@
+//! HTTP/1.1 towards an endpoint.
+
+use super::connect::connect;
+use super::pool::{H1Connection, Lease};
+use crate::proxy::cluster::Picked;
+use crate::proxy::headers;
+use crate::proxy::worker::Worker;
+use filter_api::{Body, Error, Reason, Request, Response};
+use http::header::HOST;
+use http::uri::Uri;
+use http::{HeaderValue, Method, Version, request};
+use hyper::client::conn::http1::Builder;
+use hyper_util::rt::TokioIo;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What hyper may buffer of a stream: half of what a reader that stops may cost (the other half is the downstream's).
+pub(crate) const MAX_BUFFER: usize = 64 * 1024;
+
+/// A request that met a connection which its server was just closing goes to another one. Bounded, though each further connection is younger.
+const ATTEMPTS: u32 = 4;
+
+pub(super) async fn call(
+    worker: Rc<Worker>,
+    mut request: Request,
+    picked: Picked,
+) -> Result<Response, Error> {
+    let pool = picked.pool.clone();
+    to_http1(&mut request.head);
+    let upgrade = is_upgrade(&request.head);
+    let cx = request.cx;
+    let mut message = http::Request::from_parts(request.head, request.body);
+    for attempt in 1.. {
+        let now = Instant::now();
+        let idle = if attempt < ATTEMPTS { pool.take_idle(&picked.cluster.mesh.pool, now) } else { None };
+        let reused = idle.is_some();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open_or_wait(&worker, &pool, &picked, &cx.connection).await?,
+        };
+        let idle_for = connection.idle_for(now);
+        let mut lease = Lease::new(connection, &picked.cluster);
+        let Some(connection) = lease.connection() else { return Err(Reason::Internal.into()) };
+        connection.requests += 1;
+        {
+            let mut facts = cx.facts.borrow_mut();
+            facts.upstream_local = connection.local;
+            facts.upstream_sent = Some(std::time::Instant::now());
+        }
+        // A safe request without a body can be sent again when the server closed a connection that it had kept open without answering.
+        let again =
+            (reused && is_idempotent(message.method()) && message.body().is_empty()).then(|| copy(&message));
+        match connection.sender.try_send_request(message).await {
+            Ok(response) => {
+                let (mut head, body) = response.into_parts();
+                if let Some(limit) = keep_alive_limit(&head.headers) {
+                    pool.learn_idle(limit);
+                }
+                let seen = headers::inspect_response(&head.headers);
+                if headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).is_err() {
+                    return Err(Error::new(Reason::UpstreamProtocol)
+                        .sent(true)
+                        .detail("its Connection header names end-to-end headers"));
+                }
+                cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
+                if upgrade
+                    && (head.status == http::StatusCode::SWITCHING_PROTOCOLS || head.status.is_success())
+                {
+                    // The connection carries bytes from now on; hyper hands it over through the response.
+                    drop(lease.detach());
+                } else {
+                    lease.hold(picked, &cx);
+                }
+                return Ok(Response { head, body: Body::upstream(body) });
+            }
+            Err(mut failed) => {
+                drop(lease.detach());
+                let unsent = failed.take_message();
+                let error = failed.into_error();
+                if reused && (unsent.is_some() || error.is_incomplete_message()) {
+                    pool.learn_idle(idle_for);
+                }
+                message = match (unsent, again) {
+                    (Some(unsent), _) if attempt < ATTEMPTS => unsent,
+                    (None, Some(again)) if attempt < ATTEMPTS && lost_without_answer(&error) => again,
+                    (unsent, _) => return Err(failure(error, unsent.is_some())),
+                };
+            }
+        }
+    }
+    Err(Reason::Internal.into())
+}
+
+async fn open_or_wait(
+    worker: &Rc<Worker>,
+    pool: &Rc<super::EndpointPool>,
+    picked: &Picked,
+    downstream: &filter_api::ConnectionFacts,
+) -> Result<H1Connection, Error> {
+    let Some(permit) = pool.may_open(&picked.cluster) else { return pool.wait(&picked.cluster).await };
+    let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
+    let local = stream.local_address();
+    let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
+    let (sender, connection) =
+        handshake.map_err(|error| Error::new(Reason::ConnectFailure).retry_safe().source(error))?;
+    worker.count_upstream_connection(&picked.cluster);
+    tokio::task::spawn_local(async move {
+        // How it ends is reported to whoever is using it.
+        let _ = connection.with_upgrades().await;
+    });
+    Ok(pool.opened(sender, local, permit))
+}
+
+/// The request head as HTTP/1.1 says it: origin-form target, Host from the authority.
+fn to_http1(head: &mut request::Parts) {
+    head.version = Version::HTTP_11;
+    if head.method == Method::CONNECT || (head.uri.authority().is_none() && head.uri.scheme().is_none()) {
+        return;
+    }
+    if let Some(authority) = head.uri.authority()
+        && !head.headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::try_from(authority.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
+    let path = head.uri.path_and_query().cloned();
+    head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+}
+
+fn copy(message: &http::Request<Body>) -> http::Request<Body> {
+    let mut copy = http::Request::new(Body::empty());
+    *copy.method_mut() = message.method().clone();
+    *copy.uri_mut() = message.uri().clone();
+    *copy.version_mut() = message.version();
+    *copy.headers_mut() = message.headers().clone();
+    *copy.extensions_mut() = message.extensions().clone();
+    copy
+}
+
+/// RFC 9110 9.2.2.
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+pub(super) fn is_upgrade(head: &request::Parts) -> bool {
+    head.method == Method::CONNECT || head.headers.contains_key(http::header::UPGRADE)
+}
+
+/// `Keep-Alive: timeout=5`: what the server says of its own patience.
+fn keep_alive_limit(headers: &http::HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let timeout = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    timeout.parse().ok().map(Duration::from_secs)
+}
+
+/// The server closed the connection before a single byte of a response.
+fn lost_without_answer(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    let reset =
+        error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(|source| {
+            matches!(source.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+        });
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || reset
+}
+
+fn failure(error: hyper::Error, unsent: bool) -> Error {
+    if let Some(cause) = own_failure(&error) {
+        return Error::new(cause).sent(!unsent).source(error);
+    }
+    let reason = if error.is_parse() || error.is_parse_too_large() {
+        Reason::UpstreamProtocol
+    } else {
+        Reason::UpstreamClosed
+    };
+    let failure = Error::new(reason).sent(!unsent).source(error);
+    if unsent { failure.retry_safe() } else { failure }
+}
+
+/// When the request body broke, the fault is that of the downstream, whose reason the body's own error holds.
+fn own_failure(error: &hyper::Error) -> Option<Reason> {
+    use std::error::Error as _;
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(own) = cause.downcast_ref::<Error>() {
+            return Some(own.reason());
+        }
+        source = cause.source();
+    }
+    None
+}

@@ -1,0 +1,115 @@
+//! Keeps what a caller sent from looking like what we wrote.
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends a value of a text line: quotes and backslashes behind a backslash, anything that is not printable ASCII
+/// as `\x0a`. A bare word, not between quotes in Istio's format, has its spaces replaced by `_` as in Envoy.
+pub(super) fn text(bytes: &[u8], bare_word: bool, out: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        out.push(b'-');
+        return;
+    }
+    if is_harmless(bytes) && !(bare_word && bytes.contains(&b' ')) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| !is_plain(*byte) || (bare_word && *byte == b' ')) {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((byte, tail)) = tail.split_first() else { break };
+        match byte {
+            b' ' => out.push(b'_'),
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            byte => {
+                out.extend_from_slice(b"\\x");
+                push_hex(*byte, out);
+            }
+        }
+        rest = tail;
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends the inside of a JSON string. Bytes that are not UTF-8 become U+FFFD.
+pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_harmless(bytes) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for chunk in bytes.utf8_chunks() {
+        let mut rest = chunk.valid().as_bytes();
+        let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\' | 0x7f);
+        while let Some(at) = rest.iter().position(special) {
+            let (plain, tail) = rest.split_at(at);
+            out.extend_from_slice(plain);
+            let Some((byte, tail)) = tail.split_first() else { break };
+            match byte {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+                byte => {
+                    out.extend_from_slice(b"\\u00");
+                    push_hex(*byte, out);
+                }
+            }
+            rest = tail;
+        }
+        out.extend_from_slice(rest);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+}
+
+/// Whether nothing needs escaping. Without an early exit, so that the compiler looks at many bytes at once.
+fn is_harmless(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |harmless, byte| harmless & is_plain(*byte))
+}
+
+/// Printable ASCII but the quote and the backslash.
+const fn is_plain(byte: u8) -> bool {
+    (byte >= 0x20) & (byte < 0x7f) & (byte != b'"') & (byte != b'\\')
+}
+
+fn push_hex(byte: u8, out: &mut Vec<u8>) {
+    let digits = [byte >> 4, byte & 15].map(|digit| HEX.get(usize::from(digit)).copied().unwrap_or(b'?'));
+    out.extend_from_slice(&digits);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_value_never_ends_its_line_or_quotes(bytes: Vec<u8>, bare: bool) {
+            let mut out = Vec::new();
+            text(&bytes, bare, &mut out);
+            prop_assert!(out.iter().all(|byte| (0x20..0x7f).contains(byte)));
+            prop_assert!(!bare || !out.contains(&b' '));
+            let mut escaped = false;
+            for byte in &out {
+                prop_assert!(escaped || *byte != b'"');
+                escaped = *byte == b'\\' && !escaped;
+            }
+            prop_assert!(!escaped, "an escape runs into what follows");
+        }
+
+        #[test]
+        fn a_json_value_is_read_back(value: String) {
+            let mut out = vec![b'"'];
+            json(value.as_bytes(), &mut out);
+            out.push(b'"');
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), value);
+        }
+
+        #[test]
+        fn any_bytes_make_valid_json(bytes: Vec<u8>) {
+            let mut out = vec![b'"'];
+            json(&bytes, &mut out);
+            out.push(b'"');
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Counters that cost a request one hash look-up and a few relaxed stores.
+//!
+//! A [`Registry`] turns label sets into [`Series`]; every worker counts into a slab of its own through its
+//! [`WorkerMetrics`]; a scrape adds the slabs up. Label text is built when a series is first seen, never later.
+
+mod bundle;
+mod cache;
+mod istio;
+mod own;
+mod process;
+mod registry;
+mod scrape;
+mod slab;
+mod sweep;
+mod worker;
+
+pub use bundle::{Buckets, Bundle, HistogramSlot, Kind, Slot, Spec};
+pub use istio::{
+    BUILD, ConnectionLabels, MESSAGES, Measured, Part, Protocol, REQUEST_MESSAGES, REQUESTS,
+    RESPONSE_MESSAGES, Reporter, RequestLabels, SecurityPolicy, Service, TCP, TCP_CLOSED, TCP_OPENED,
+    TCP_RECEIVED, TCP_SENT, Workload,
+};
+pub use own::{ConfigMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
+pub use process::scrape_process;
+pub(crate) use process::status_bytes;
+pub use registry::{Registry, RegistryLimits, Series};
+pub use scrape::{FamilyScrape, Scrape, SeriesScrape, Value};
+pub use worker::WorkerMetrics;
+
+#[cfg(test)]
+mod tests;

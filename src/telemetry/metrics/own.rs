@@ -1,0 +1,219 @@
+//! What Istio has no name for: the `sidegate_*` families.
+
+use super::bundle::{Bundle, Kind, Slot, Spec};
+use super::registry::{Registry, Series};
+use super::worker::WorkerMetrics;
+
+macro_rules! family {
+    ($kind:ident, $name:literal, $help:literal) => {
+        Spec { name: $name, help: $help, kind: Kind::$kind }
+    };
+}
+
+static POOL: Bundle = Bundle {
+    labels: &["cluster"],
+    families: &[
+        family!(Gauge, "sidegate_pool_connections_active", "Upstream connections that carry a request."),
+        family!(Gauge, "sidegate_pool_connections_idle", "Upstream connections ready to be used."),
+        family!(Counter, "sidegate_pool_connections_opened_total", "Upstream connections opened."),
+        family!(Gauge, "sidegate_pool_requests_pending", "Requests that wait for an upstream connection."),
+        family!(
+            Counter,
+            "sidegate_pool_overflow_total",
+            "Requests refused because a pool's limit was reached."
+        ),
+    ],
+};
+static POOL_CLOSED: Bundle = Bundle {
+    labels: &["cluster", "reason"],
+    families: &[family!(
+        Counter,
+        "sidegate_pool_connections_closed_total",
+        "Upstream connections closed, by reason."
+    )],
+};
+static LIMIT: Bundle = Bundle {
+    labels: &["limit"],
+    families: &[family!(Counter, "sidegate_limit_hits_total", "Times a limit of /limits was hit.")],
+};
+static EVENTS: Bundle = Bundle {
+    labels: &[],
+    families: &[
+        family!(
+            Counter,
+            "sidegate_detection_timeouts_total",
+            "Connections whose protocol did not show in time."
+        ),
+        family!(Counter, "sidegate_accept_errors_total", "Connections that could not be accepted."),
+        family!(
+            Counter,
+            "sidegate_lost_trailers_total",
+            "Trailers the other side's protocol could not carry."
+        ),
+        family!(Counter, "sidegate_panics_total", "Requests that ended in a bug of the proxy."),
+    ],
+};
+static CONFIG: Bundle = Bundle {
+    labels: &[],
+    families: &[
+        family!(Gauge, "sidegate_config_generation", "Number of the configuration in force."),
+        family!(Gauge, "sidegate_config_last_reload_timestamp_seconds", "When it came into force."),
+        family!(
+            Gauge,
+            "sidegate_config_rejected_objects",
+            "Objects that the last configuration had refused."
+        ),
+    ],
+};
+static RELOADS: Bundle = Bundle {
+    labels: &["result"],
+    families: &[family!(Counter, "sidegate_config_reloads_total", "Reloads, by result.")],
+};
+
+/// The connection pools of one cluster. One per worker and cluster, kept as long as the pool.
+#[derive(Clone, Debug)]
+pub struct PoolMetrics {
+    cluster: Box<str>,
+    series: Series,
+}
+
+impl PoolMetrics {
+    const ACTIVE: Slot = POOL.scalar(0);
+    const IDLE: Slot = POOL.scalar(1);
+    const OPENED: Slot = POOL.scalar(2);
+    const PENDING: Slot = POOL.scalar(3);
+    const OVERFLOW: Slot = POOL.scalar(4);
+
+    /// The families of `cluster`.
+    #[must_use]
+    pub fn new(registry: &Registry, cluster: &str) -> Self {
+        Self { cluster: cluster.into(), series: registry.series(&POOL, &[cluster]) }
+    }
+
+    /// Connections in use became more or fewer.
+    pub fn shift_active(&self, worker: &WorkerMetrics, by: i64) {
+        worker.shift(&self.series, Self::ACTIVE, by);
+    }
+
+    /// Idle connections became more or fewer.
+    pub fn shift_idle(&self, worker: &WorkerMetrics, by: i64) {
+        worker.shift(&self.series, Self::IDLE, by);
+    }
+
+    /// Waiting requests became more or fewer.
+    pub fn shift_pending(&self, worker: &WorkerMetrics, by: i64) {
+        worker.shift(&self.series, Self::PENDING, by);
+    }
+
+    /// A connection was opened.
+    pub fn opened(&self, worker: &WorkerMetrics) {
+        worker.add(&self.series, Self::OPENED, 1);
+    }
+
+    /// A request was refused for want of a connection.
+    pub fn overflowed(&self, worker: &WorkerMetrics) {
+        worker.add(&self.series, Self::OVERFLOW, 1);
+    }
+
+    /// The series counting connections closed for `reason`, a word of a closed set. Resolve once and keep.
+    #[must_use]
+    pub fn closed(&self, registry: &Registry, reason: &'static str) -> Series {
+        registry.series(&POOL_CLOSED, &[&self.cluster, reason])
+    }
+
+    /// The slot of [`PoolMetrics::closed`].
+    pub const CLOSED: Slot = POOL_CLOSED.scalar(0);
+}
+
+/// Hits of one limit.
+#[derive(Clone, Debug)]
+pub struct LimitMetrics(Series);
+
+impl LimitMetrics {
+    const HITS: Slot = LIMIT.scalar(0);
+
+    /// The hits of the limit `name`, as `/limits` calls it.
+    #[must_use]
+    pub fn new(registry: &Registry, name: &'static str) -> Self {
+        Self(registry.series(&LIMIT, &[name]))
+    }
+
+    /// The limit was hit.
+    pub fn hit(&self, worker: &WorkerMetrics) {
+        worker.add(&self.0, Self::HITS, 1);
+    }
+}
+
+/// Rare events of a worker that belong to no route or cluster.
+#[derive(Clone, Debug)]
+pub struct WorkerEvents(Series);
+
+impl WorkerEvents {
+    const DETECTION_TIMEOUTS: Slot = EVENTS.scalar(0);
+    const ACCEPT_ERRORS: Slot = EVENTS.scalar(1);
+    const LOST_TRAILERS: Slot = EVENTS.scalar(2);
+    const PANICS: Slot = EVENTS.scalar(3);
+
+    /// The events of this registry.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self(registry.series(&EVENTS, &[]))
+    }
+
+    /// A connection's protocol did not show in time.
+    pub fn detection_timed_out(&self, worker: &WorkerMetrics) {
+        worker.add(&self.0, Self::DETECTION_TIMEOUTS, 1);
+    }
+
+    /// A connection could not be accepted.
+    pub fn accept_failed(&self, worker: &WorkerMetrics) {
+        worker.add(&self.0, Self::ACCEPT_ERRORS, 1);
+    }
+
+    /// Trailers were lost.
+    pub fn trailers_lost(&self, worker: &WorkerMetrics) {
+        worker.add(&self.0, Self::LOST_TRAILERS, 1);
+    }
+
+    /// A request panicked.
+    pub fn panicked(&self, worker: &WorkerMetrics) {
+        worker.add(&self.0, Self::PANICS, 1);
+    }
+}
+
+/// The configuration in force, told by the control side.
+#[derive(Clone, Debug)]
+pub struct ConfigMetrics {
+    state: Series,
+    applied: Series,
+    partial: Series,
+    refused: Series,
+}
+
+impl ConfigMetrics {
+    const GENERATION: Slot = CONFIG.scalar(0);
+    const LAST_RELOAD: Slot = CONFIG.scalar(1);
+    const REJECTED: Slot = CONFIG.scalar(2);
+    const RELOADS: Slot = RELOADS.scalar(0);
+
+    /// The families of this registry.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let result = |result| registry.series(&RELOADS, &[result]);
+        let (applied, partial, refused) = (result("applied"), result("partial"), result("refused"));
+        Self { state: registry.series(&CONFIG, &[]), applied, partial, refused }
+    }
+
+    /// A configuration came into force at `seconds` since the epoch, without `rejected` of its objects.
+    pub fn applied(&self, registry: &Registry, generation: u64, seconds: u64, rejected: usize) {
+        registry.set(&self.state, Self::GENERATION, generation.cast_signed());
+        registry.set(&self.state, Self::LAST_RELOAD, seconds.cast_signed());
+        registry.set(&self.state, Self::REJECTED, i64::try_from(rejected).unwrap_or(i64::MAX));
+        registry.add(if rejected == 0 { &self.applied } else { &self.partial }, Self::RELOADS, 1);
+    }
+
+    /// Nothing of a new configuration could be used.
+    pub fn refused(&self, registry: &Registry) {
+        registry.add(&self.refused, Self::RELOADS, 1);
+    }
+}
