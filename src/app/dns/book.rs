@@ -56,6 +56,17 @@ struct Host {
     denials: u32,
 }
 
+/// A change of a host's state that the log tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// It resolves again.
+    Again,
+    /// It fails; its last answer stays.
+    Kept,
+    /// It fails and has no answer.
+    Without,
+}
+
 impl Book {
     /// Takes over the clusters of a new snapshot, starting a task with `ask` for each new host. Returns the clusters it no longer has.
     pub(super) fn follow(
@@ -135,23 +146,28 @@ impl Host {
                 (Err(failure), pause)
             }
         };
-        self.log(host, &last);
+        match (self.notice(&last), &last) {
+            (Some(Notice::Again), _) => tracing::info!(host, "DNS: the name resolves again"),
+            (Some(Notice::Kept), Err(failure)) => {
+                tracing::warn!(host, %failure, "DNS: lookup failed; its last addresses stay in use");
+            }
+            (Some(Notice::Without), Err(failure)) => {
+                tracing::warn!(host, %failure, "DNS: lookup failed; it has no endpoint until one succeeds");
+            }
+            _ => {}
+        }
         self.last = Some(last);
         pause
     }
 
-    /// One line for each change: it failed, fails otherwise, or is well again.
-    fn log(&self, host: &str, now: &Result<(), Failure>) {
+    /// What there is to say of an outcome, once for each change: it failed, fails otherwise, or is well again.
+    fn notice(&self, now: &Result<(), Failure>) -> Option<Notice> {
         match (&self.last, now) {
-            (Some(Err(_)), Ok(())) => tracing::info!(host, "DNS: the name resolves again"),
-            (None | Some(Ok(())), Ok(())) => {}
-            (Some(Err(before)), Err(failure)) if discriminant(before) == discriminant(failure) => {}
-            (_, Err(failure)) if self.answer.is_some() => {
-                tracing::warn!(host, %failure, "DNS: lookup failed; its last addresses stay in use");
-            }
-            (_, Err(failure)) => {
-                tracing::warn!(host, %failure, "DNS: lookup failed; it has no endpoint until one succeeds");
-            }
+            (Some(Err(_)), Ok(())) => Some(Notice::Again),
+            (None | Some(Ok(())), Ok(())) => None,
+            (Some(Err(before)), Err(failure)) if discriminant(before) == discriminant(failure) => None,
+            (_, Err(_)) if self.answer.is_some() => Some(Notice::Kept),
+            (_, Err(_)) => Some(Notice::Without),
         }
     }
 
@@ -245,49 +261,4 @@ fn backoff(failures: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn outcome() -> impl Strategy<Value = Result<Answer, Failure>> {
-        let answer =
-            (prop::collection::vec(any::<[u8; 4]>(), 0..100), any::<u32>()).prop_map(|(ips, ttl)| {
-                let ips = ips.into_iter().map(IpAddr::from).collect();
-                Answer::new(ips, Duration::from_secs(u64::from(ttl)))
-            });
-        let failures = [Failure::NotFound, Failure::Timeout, Failure::Error("refused".to_owned())];
-        prop_oneof![answer, prop::sample::select(failures.to_vec()).prop_map(Err)]
-    }
-
-    proptest! {
-        #[test]
-        fn pauses_are_bounded_and_an_answer_is_only_lost_to_denials(
-            outcomes in prop::collection::vec(outcome(), 1..60),
-            refresh in 0_u64..1000,
-        ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let task = runtime.spawn(std::future::pending::<()>()).abort_handle();
-            let refresh = Duration::from_secs(refresh);
-            let mut host = Host::new(task, Vec::new(), refresh);
-            let mut denials = 0;
-            for outcome in outcomes {
-                let before = host.answer.clone();
-                let pause = host.record("a.test", outcome.clone());
-                match outcome {
-                    Ok(answer) => {
-                        denials = 0;
-                        prop_assert!(answer.addresses.len() <= 64);
-                        prop_assert!(pause >= MIN_REFRESH && pause <= MAX_TTL.max(refresh), "{pause:?}");
-                        prop_assert_eq!(&host.answer, &Some(answer));
-                    }
-                    Err(failure) => {
-                        denials = if failure.is_denial() { denials + 1 } else { 0 };
-                        prop_assert!(pause >= FIRST_RETRY / 2 && pause <= MAX_RETRY, "{pause:?}");
-                        let expected = if denials < DENIALS_BELIEVED { before } else { None };
-                        prop_assert_eq!(&host.answer, &expected);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;
