@@ -146,6 +146,36 @@ fn select(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One host with many paths, asked for its last one.
+fn select_among_rules(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("select among rules");
+    for count in [10, 1_000, 10_000] {
+        let mut mesh = mesh_of(1);
+        let mut host = virtual_host(0);
+        let pattern = host.routes.pop().unwrap_or_else(|| unreachable!("it has two"));
+        host.routes = (0..count)
+            .map(|number| {
+                let path = PathMatch::Prefix(format!("/api/v{}/resource-{number}/", number % 7));
+                Route { matches: RouteMatch { path, ..RouteMatch::default() }, ..pattern.clone() }
+            })
+            .collect();
+        let hosts = vec![Arc::new(host)];
+        let table = RouteTable { name: "80".into(), hosts, ignore_port: true, origin: Origin::BUILT_IN };
+        mesh.routes.insert("80".into(), Arc::new(table));
+        let snapshot = compile(mesh, None);
+        let table = snapshot.route_table("80").unwrap_or_else(|| unreachable!("the mesh has it"));
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        let last = count - 1;
+        head.uri = format!("/api/v{}/resource-{last}/item", last % 7).parse().unwrap_or_default();
+        let host = host_name(0);
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| black_box(table.select(&host, None, &head, &mut NoTrace).is_ok()));
+        });
+        assert!(table.select(&host, None, &head, &mut NoTrace).is_ok());
+    }
+    group.finish();
+}
+
 fn compile_services(criterion: &mut Criterion) {
     const SERVICES: usize = 10_000;
     let mut group = criterion.benchmark_group("compile");
@@ -201,5 +231,5 @@ fn resident_kib() -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-criterion_group!(benches, memory, select, compile_services);
+criterion_group!(benches, memory, select, select_among_rules, compile_services);
 criterion_main!(benches);

@@ -13,7 +13,11 @@ mod host;
 mod host_index;
 mod listener;
 mod matcher;
+mod named;
 mod route;
+mod rule_index;
+#[cfg(test)]
+mod samples;
 mod table;
 
 pub use chain::{Chain, ChainProtocol, Http, Tcp};
@@ -27,7 +31,9 @@ pub use table::{Miss, RouteTable};
 use crate::filters::RouteSettings;
 use crate::mesh::{self, Address, Direction, Mesh, Name, Origin};
 use filter_api::Slots;
+use named::{Beside, Named};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -126,27 +132,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Parts by name: sorted, so that it is as small as a list.
-#[derive(Debug)]
-struct Named<T>(Box<[(Name, Arc<T>)]>);
-
-impl<T> Named<T> {
-    fn collect(parts: impl Iterator<Item = (Name, Arc<T>)>) -> Self {
-        let mut parts: Box<[_]> = parts.collect();
-        parts.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Self(parts)
-    }
-
-    fn find(&self, name: &str) -> Option<&Arc<T>> {
-        let place = self.0.binary_search_by(|(key, _)| key.as_ref().cmp(name)).ok()?;
-        self.0.get(place).map(|(_, part)| part)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.0.iter().map(|(_, part)| part)
-    }
-}
-
 /// What is needed to point from a route to its clusters.
 struct Linker<'a> {
     clusters: &'a Named<Cluster>,
@@ -168,13 +153,12 @@ fn filters_off() -> Slots {
 
 /// Replaces parts equal to the predecessor's by the predecessor's own: the next comparison is one of pointers, and memory is held once.
 fn adopt(mesh: &mut Mesh, previous: &Mesh) {
-    fn adopt_all<T: PartialEq>(
-        parts: &mut std::collections::BTreeMap<Name, Arc<T>>,
-        previous: &std::collections::BTreeMap<Name, Arc<T>>,
-    ) {
+    fn adopt_all<T: PartialEq>(parts: &mut BTreeMap<Name, Arc<T>>, previous: &BTreeMap<Name, Arc<T>>) {
+        let mut previous = Beside::walk(previous);
         for (name, part) in parts {
-            if let Some(old) = previous.get(name)
-                && same(part, old)
+            if let Some(old) = previous.find(name)
+                && !Arc::ptr_eq(part, old)
+                && part == old
             {
                 *part = old.clone();
             }
@@ -185,22 +169,31 @@ fn adopt(mesh: &mut Mesh, previous: &Mesh) {
     adopt_all(&mut mesh.endpoints, &previous.endpoints);
 }
 
+/// The clusters of a mesh, and the names that lead somewhere else than in the predecessor.
 fn link_clusters(mesh: &Mesh, previous: Option<&Snapshot>) -> (Named<Cluster>, FxHashSet<Name>) {
+    let Some(previous) = previous else {
+        let mut endpoints = Beside::walk(&mesh.endpoints);
+        let new = mesh
+            .clusters
+            .iter()
+            .map(|(name, cluster)| (name.clone(), Cluster::link(cluster, endpoints.find(name), None)));
+        return (Named::collect(new), FxHashSet::default());
+    };
     let mut changed = FxHashSet::default();
+    let mut endpoints = Beside::walk(&mesh.endpoints);
+    let mut old_endpoints = Beside::walk(&previous.mesh.endpoints);
+    let mut old_clusters = Beside::walk(previous.clusters.by_name());
     let clusters = Named::collect(mesh.clusters.iter().map(|(name, cluster)| {
-        let old = previous.and_then(|previous| {
-            let endpoints = previous.mesh.endpoints.get(name);
-            previous.clusters.find(name).map(|cluster| (cluster, endpoints))
-        });
-        let linked = Cluster::link(cluster, mesh.endpoints.get(name), old);
-        if old.is_some_and(|(old, _)| !Arc::ptr_eq(old, &linked)) || (old.is_none() && previous.is_some()) {
+        let old = old_clusters.find(name).map(|old| (old, old_endpoints.find(name)));
+        let linked = Cluster::link(cluster, endpoints.find(name), old);
+        if old.is_none_or(|(old, _)| !Arc::ptr_eq(old, &linked)) {
             changed.insert(name.clone());
         }
         (name.clone(), linked)
     }));
-    let removed = previous.into_iter().flat_map(|previous| previous.clusters.0.iter());
-    changed
-        .extend(removed.filter(|(name, _)| !mesh.clusters.contains_key(name)).map(|(name, _)| name.clone()));
+    let mut kept = Beside::walk(&mesh.clusters);
+    let removed = previous.clusters.by_name().filter(|(name, _)| kept.find(name).is_none());
+    changed.extend(removed.map(|(name, _)| name.clone()));
     (clusters, changed)
 }
 
@@ -232,7 +225,7 @@ fn link_tables(
         let predecessor = previous.and_then(|previous| previous.tables.find(name));
         (name.clone(), RouteTable::link(table, predecessor, linker, problems))
     }));
-    for (name, table) in &tables.0 {
+    for (name, table) in tables.by_name() {
         if let Some(written) = mesh.routes.get_mut(name) {
             *written = table.mesh.clone();
         }

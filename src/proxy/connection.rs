@@ -110,7 +110,7 @@ pub(super) async fn serve<S>(
         }
         _ => bound,
     };
-    let seen = match look(&worker, &listener, &mut stream, first, original_destination).await {
+    let seen = match look(&worker, &listener, &mut stream, first, original_destination, peer).await {
         Ok(seen) => seen,
         Err(why) => {
             return worker.refuse_connection(&listener, direct_remote, Reason::DownstreamClosed, &why);
@@ -197,14 +197,32 @@ async fn look(
     stream: &mut Stream,
     mut bytes: BytesMut,
     destination: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
 ) -> Result<Seen, String> {
     let local = destination.or_else(|| stream.local_address());
     let needs = listener.needs(local);
     let tcp = |bytes: BytesMut| Seen { bytes: bytes.freeze(), protocol: Protocol::Tcp, server_name: None };
-    if needs == Needs::Nothing || destination.is_some_and(|address| detect::server_first(address.port())) {
-        return Ok(tcp(bytes));
-    }
-    let limit = listener.mesh.detection_timeout;
+    // A declared HTTP port still says by its first bytes which HTTP; it is waited for as long as for any request.
+    let declared = (needs == Needs::Nothing).then(|| {
+        let source = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let transport = TransportProtocol::RawBuffer;
+        let query = ChainQuery {
+            destination: local,
+            source,
+            transport,
+            server_name: None,
+            application_protocol: None,
+        };
+        listener.chain(&query).and_then(|chain| chain.protocol.http())
+    });
+    let limit = match declared {
+        Some(Some(http)) => http.mesh.idle_timeout,
+        Some(None) => return Ok(tcp(bytes)),
+        None if destination.is_some_and(|address| detect::server_first(address.port())) => {
+            return Ok(tcp(bytes));
+        }
+        None => listener.mesh.detection_timeout,
+    };
     let reading = async {
         loop {
             let protocol = match detect::classify(&bytes) {

@@ -1,6 +1,7 @@
 //! A virtual host: ordered rules and the routes they lead to.
 
 use super::matcher::{Rule, Subject};
+use super::rule_index::RuleIndex;
 use super::{Linker, Problem, Route, same};
 use crate::mesh;
 use filter_api::{Trace, TraceStep};
@@ -12,7 +13,7 @@ pub struct VirtualHost {
     /// As it is in force.
     pub mesh: Arc<mesh::VirtualHost>,
     /// Apart from the routes: they stay when a cluster is replaced.
-    rules: Arc<[Rule]>,
+    rules: Arc<Rules>,
     routes: Box<[Arc<Route>]>,
     /// Why it has no rules, although some were written.
     closed: Option<Box<str>>,
@@ -27,7 +28,22 @@ impl VirtualHost {
     }
 
     /// The route of the first rule that matches.
-    pub(super) fn select(&self, subject: &Subject<'_>, trace: &mut impl Trace) -> Option<&Arc<Route>> {
+    #[inline]
+    pub(super) fn select(&self, subject: &Subject<'_>) -> Option<&Arc<Route>> {
+        let matches = |rule: &Rule| rule.refuses(subject).is_none();
+        let rules = &self.rules.in_order;
+        let place = match &self.rules.index {
+            None => rules.iter().position(matches),
+            Some(index) => {
+                index.first(subject.head.uri.path(), |place| rules.get(place).is_some_and(matches))
+            }
+        };
+        self.routes.get(place?)
+    }
+
+    /// The same, by looking at every rule up to the one that matches, and saying why the others do not.
+    #[cold]
+    pub(super) fn select_aloud(&self, subject: &Subject<'_>, trace: &mut impl Trace) -> Option<&Arc<Route>> {
         if let Some(reason) = &self.closed {
             trace.step(|| TraceStep {
                 origin: self.mesh.origin.clone(),
@@ -35,7 +51,7 @@ impl VirtualHost {
                 because: format!("virtual host {:?} is closed: {reason}", self.mesh.name),
             });
         }
-        for (index, rule) in self.rules.iter().enumerate() {
+        for (index, rule) in self.rules.in_order.iter().enumerate() {
             let failed = rule.refuses(subject);
             trace.step(|| self.explain(index, failed.map(|failed| rule.explain(failed, subject))));
             if failed.is_none() {
@@ -118,7 +134,7 @@ impl VirtualHost {
             let sibling = routes.last().filter(|route| Arc::ptr_eq(&route.action, &written.action));
             routes.push(Route::link(written, last, sibling, linker).map_err(at)?);
         }
-        let rules = known.map_or_else(|| rules.into(), |known| known.rules.clone());
+        let rules = known.map_or_else(|| Rules::new(rules), |known| known.rules.clone());
         Ok(Self { mesh: mesh.clone(), rules, routes: routes.into(), closed: None, clean: true })
     }
 
@@ -130,5 +146,18 @@ impl VirtualHost {
             .flatten()
             .filter_map(|place| self.routes.get(place))
             .find(|route| route.does(&written.action))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    in_order: Box<[Rule]>,
+    index: Option<Box<RuleIndex>>,
+}
+
+impl Rules {
+    fn new(rules: Vec<Rule>) -> Arc<Self> {
+        let index = RuleIndex::new(&rules);
+        Arc::new(Self { in_order: rules.into(), index })
     }
 }

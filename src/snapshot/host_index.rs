@@ -10,13 +10,10 @@ use std::sync::Arc;
 pub(super) struct HostIndex {
     exact: Domains,
     /// What follows the `*` of `*.suffix` or `*-suffix`.
-    suffixes: Domains,
+    suffixes: Wildcards,
     /// What precedes the `*` of `prefix.*` or `prefix-*`.
-    prefixes: Domains,
+    prefixes: Wildcards,
     any: Ports,
-    /// Some wildcard does not end at a dot: each position of the host has to be probed.
-    odd_suffix: bool,
-    odd_prefix: bool,
 }
 
 type Domains = FxHashMap<Box<str>, Ports>;
@@ -30,6 +27,16 @@ pub(super) struct Conflict {
     pub(super) first: usize,
     /// Place of the second one.
     pub(super) second: usize,
+}
+
+/// The fixed parts of wildcard domains.
+#[derive(Debug, Default)]
+struct Wildcards {
+    parts: Domains,
+    /// Some part does not meet the `*` at a dot: each position of the host has to be probed.
+    odd: bool,
+    /// Length of the longest part. Bounds what a host of thousands of labels costs.
+    longest: usize,
 }
 
 /// Hosts of one domain name by port.
@@ -62,14 +69,18 @@ impl HostIndex {
     pub(super) fn find(&self, host: &str, port: Option<u16>, ignore_port: bool) -> Option<usize> {
         let exact = || self.exact.get(host)?.find(port, ignore_port);
         let suffix = || {
-            let tails = boundaries(host, &self.suffixes, self.odd_suffix, 0).filter_map(|at| host.get(at..));
-            tails.filter_map(|tail| self.suffixes.get(tail)).find_map(|ports| ports.find(port, ignore_port))
+            let (parts, length) = (&self.suffixes, host.len());
+            let starts =
+                (length.saturating_sub(parts.longest).max(1)..length).filter(|at| parts.meets(host, *at));
+            let found = starts.filter_map(|at| parts.parts.get(host.get(at..)?));
+            found.filter_map(|ports| ports.find(port, ignore_port)).next()
         };
-        // The `*` of a prefix wildcard takes any port with the rest.
         let prefix = || {
-            let heads =
-                boundaries(host, &self.prefixes, self.odd_prefix, 1).rev().filter_map(|at| host.get(..at));
-            heads.filter_map(|head| self.prefixes.get(head)).find_map(|ports| ports.find(port, true))
+            let (parts, length) = (&self.prefixes, host.len());
+            let ends = (1..length.min(parts.longest + 1)).rev().filter(|at| parts.meets(host, *at - 1));
+            let found = ends.filter_map(|at| parts.parts.get(host.get(..at)?));
+            // The `*` of a prefix takes any port with the rest.
+            found.filter_map(|ports| ports.find(port, true)).next()
         };
         exact()
             .or_else(suffix)
@@ -85,16 +96,28 @@ impl HostIndex {
         let ports = match (name.as_str(), name.strip_prefix('*'), name.strip_suffix('*')) {
             ("*", ..) => &mut self.any,
             (_, Some(suffix), _) => {
-                self.odd_suffix |= !suffix.starts_with('.');
-                self.suffixes.entry(suffix.into()).or_default()
+                self.suffixes.odd |= !suffix.starts_with('.');
+                self.suffixes.entry(suffix)
             }
             (_, _, Some(prefix)) => {
-                self.odd_prefix |= !prefix.ends_with('.');
-                self.prefixes.entry(prefix.into()).or_default()
+                self.prefixes.odd |= !prefix.ends_with('.');
+                self.prefixes.entry(prefix)
             }
             _ => self.exact.entry(name.into()).or_default(),
         };
         ports.insert(port, host)
+    }
+}
+
+impl Wildcards {
+    fn entry(&mut self, part: &str) -> &mut Ports {
+        self.longest = self.longest.max(part.len());
+        self.parts.entry(part.into()).or_default()
+    }
+
+    /// True when the end of a part may lie at this byte of the host.
+    fn meets(&self, host: &str, at: usize) -> bool {
+        self.odd || host.as_bytes().get(at) == Some(&b'.')
     }
 }
 
@@ -113,19 +136,6 @@ impl Ports {
         self.with_port.push((port, host));
         host
     }
-}
-
-/// The places where a wildcard's fixed part may begin or end, from the left. The `*` stands for one byte at least.
-///
-/// `after` is what to add to the place of a dot: 0 where the part begins with it, 1 where it ends with it.
-fn boundaries(
-    host: &str,
-    wildcards: &Domains,
-    odd: bool,
-    after: usize,
-) -> impl DoubleEndedIterator<Item = usize> {
-    let places = if wildcards.is_empty() { 0..0 } else { 1..host.len() };
-    places.filter(move |at| odd || host.as_bytes().get(at - after) == Some(&b'.'))
 }
 
 /// Splits `host:port`. A bare IPv6 address has no port; one with a port is in brackets.

@@ -36,6 +36,17 @@ pub(super) enum Failed {
     Query(usize),
 }
 
+/// The literal by which rules are told apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PathKey<'a> {
+    /// The path is this.
+    Exact(&'a str),
+    /// The path begins with this.
+    Head(&'a str),
+    /// It may be any.
+    None,
+}
+
 #[derive(Debug)]
 enum Path {
     Any,
@@ -112,6 +123,16 @@ impl Rule {
             return Some(Failed::Path);
         }
         self.more.as_ref()?.refuse(subject)
+    }
+
+    /// What the path has to be, as far as bytes can say.
+    pub(super) fn path_key(&self) -> PathKey<'_> {
+        match &self.path {
+            _ if self.ignore_case => PathKey::None,
+            Path::Exact(path) => PathKey::Exact(path),
+            Path::Prefix(head) | Path::Segments(head) => PathKey::Head(head),
+            Path::Any | Path::Regex(_) => PathKey::None,
+        }
     }
 
     /// Says in words why a condition failed. Header and parameter values stay out of it: they may be secrets.

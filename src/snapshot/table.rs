@@ -45,9 +45,15 @@ impl RouteTable {
     ) -> Result<&Arc<Route>, Miss> {
         let found =
             self.index.find(host, port, self.mesh.ignore_port).and_then(|place| self.hosts.get(place));
-        trace.step(|| self.explain(host, port, found));
+        let mut aloud = false;
+        trace.step(|| {
+            aloud = true;
+            self.explain(host, port, found)
+        });
         let virtual_host = found.ok_or(Miss::Host)?;
-        let route = virtual_host.select(&Subject { host, port, head }, trace);
+        let subject = Subject { host, port, head };
+        let route =
+            if aloud { virtual_host.select_aloud(&subject, trace) } else { virtual_host.select(&subject) };
         route.ok_or_else(|| Miss::Rule { virtual_host: virtual_host.mesh.clone() })
     }
 
@@ -84,13 +90,12 @@ impl RouteTable {
         linker: &Linker<'_>,
         problems: &mut Vec<Problem>,
     ) -> Arc<Self> {
-        let by_name: FxHashMap<&str, &Arc<VirtualHost>> =
-            old.iter().flat_map(|old| &old.hosts).map(|host| (&*host.mesh.name, host)).collect();
+        let mut ancestors = Ancestors::of(old.map_or(&[], |old| &old.hosts));
         let before = problems.len();
         let hosts: Box<[_]> = mesh
             .hosts
             .iter()
-            .map(|host| VirtualHost::link(host, by_name.get(&*host.name).copied(), linker, problems))
+            .map(|host| VirtualHost::link(host, ancestors.find(&host.name), linker, problems))
             .collect();
         if let Some(old) = old
             && old.clean
@@ -136,6 +141,35 @@ impl RouteTable {
             })
         }));
         Arc::new(index)
+    }
+}
+
+/// The hosts of the table before, by name. An update mostly keeps their order: the next one is looked at first.
+struct Ancestors<'a> {
+    hosts: &'a [Arc<VirtualHost>],
+    next: usize,
+    by_name: Option<FxHashMap<&'a str, usize>>,
+}
+
+impl<'a> Ancestors<'a> {
+    fn of(hosts: &'a [Arc<VirtualHost>]) -> Self {
+        Self { hosts, next: 0, by_name: None }
+    }
+
+    fn find(&mut self, name: &mesh::Name) -> Option<&'a Arc<VirtualHost>> {
+        let hosts = self.hosts;
+        let next =
+            hosts.get(self.next).filter(|host| Arc::ptr_eq(&host.mesh.name, name) || host.mesh.name == *name);
+        let place = match next {
+            Some(_) => self.next,
+            None => {
+                let names =
+                    || hosts.iter().enumerate().map(|(place, host)| (&*host.mesh.name, place)).collect();
+                *self.by_name.get_or_insert_with(names).get(&**name)?
+            }
+        };
+        self.next = place + 1;
+        hosts.get(place)
     }
 }
 

@@ -1,106 +1,10 @@
-//! Compiles of whole meshes, and what the tests of this module build them from.
+//! Compiles of whole meshes.
 
+use super::samples::{bytes, chain, cluster, endpoint, head, host, listener, rule, share, web};
 use super::*;
-use crate::filters::{PortSettings, RouteSettings};
-use crate::mesh::{
-    Action, Balance, ChainMatch, ChainProtocol as MeshProtocol, Discovery, EndpointAddress, EndpointSet,
-    FilterChain, Health, HttpChain, PathMatch, Pool, RouteAction, RouteMatch, TcpChain, TcpTarget,
-    UpstreamProtocol, WeightedCluster,
-};
+use crate::mesh::{Action, Balance, ChainMatch, EndpointSet, PathMatch, Pool, RouteAction, WeightedCluster};
 use filter_api::NoTrace;
 use std::time::Duration;
-
-pub(super) fn cluster(name: &str) -> mesh::Cluster {
-    mesh::Cluster {
-        name: name.into(),
-        service: mesh::ServiceName::default(),
-        protocol: UpstreamProtocol::Http1,
-        discovery: Discovery::Endpoints,
-        balance: Balance::RoundRobin,
-        pool: Pool::default(),
-        source_address: None,
-        proxy_protocol: None,
-        origin: Origin::BUILT_IN,
-    }
-}
-
-pub(super) fn endpoint(port: u16, weight: u32) -> mesh::Endpoint {
-    mesh::Endpoint {
-        address: EndpointAddress::Socket(([10, 0, 0, 1], port).into()),
-        weight,
-        health: Health::Healthy,
-        priority: 0,
-        locality: Arc::default(),
-        workload: Arc::default(),
-        origin: Origin::BUILT_IN,
-    }
-}
-
-pub(super) fn share(cluster: &str, weight: u32) -> WeightedCluster {
-    WeightedCluster {
-        cluster: cluster.into(),
-        weight,
-        filters: RouteSettings::default(),
-        origin: Origin::BUILT_IN,
-    }
-}
-
-pub(super) fn rule(name: &str, path: PathMatch, clusters: Vec<WeightedCluster>) -> mesh::Route {
-    mesh::Route {
-        name: name.into(),
-        matches: RouteMatch { path, ..RouteMatch::default() },
-        action: Arc::new(RouteAction {
-            action: Action::Forward(clusters),
-            filters: RouteSettings::default(),
-        }),
-        origin: Origin::BUILT_IN,
-    }
-}
-
-pub(super) fn host(name: &str, domains: &[&str], routes: Vec<mesh::Route>) -> Arc<mesh::VirtualHost> {
-    Arc::new(mesh::VirtualHost {
-        name: name.into(),
-        domains: domains.iter().map(ToString::to_string).collect(),
-        routes,
-        origin: Origin::BUILT_IN,
-    })
-}
-
-pub(super) fn listener(name: &str, chains: Vec<FilterChain>) -> mesh::Listener {
-    mesh::Listener {
-        name: name.into(),
-        addresses: Vec::new(),
-        bound: true,
-        direction: Direction::Outbound,
-        interception: None,
-        hand_over: false,
-        proxy_protocol: None,
-        detection_timeout: Duration::ZERO,
-        chains: chains.into_iter().map(Arc::new).collect(),
-        default_chain: None,
-        origin: Origin::BUILT_IN,
-    }
-}
-
-pub(super) fn chain(name: &str, matches: ChainMatch, protocol: MeshProtocol) -> FilterChain {
-    FilterChain { name: name.into(), matches, protocol, origin: Origin::BUILT_IN }
-}
-
-pub(super) fn web(routes: &str) -> MeshProtocol {
-    MeshProtocol::Http(Arc::new(HttpChain {
-        filters: PortSettings::default(),
-        ..HttpChain::new(routes.into())
-    }))
-}
-
-pub(super) fn bytes(clusters: Vec<WeightedCluster>) -> MeshProtocol {
-    let target = TcpTarget::Clusters(clusters);
-    MeshProtocol::Tcp(Arc::new(TcpChain { target, idle_timeout: Duration::ZERO, origin: Origin::BUILT_IN }))
-}
-
-pub(super) fn head(uri: &str) -> http::request::Parts {
-    http::Request::get(uri).body(()).unwrap().into_parts().0
-}
 
 /// Services `a`, `b` ... with a cluster, an endpoint and a host each; one HTTP listener and one TCP listener to `a`.
 fn mesh_of(services: &[&str]) -> Mesh {
@@ -363,4 +267,61 @@ fn a_captured_connection_goes_to_the_exact_address_then_to_the_wildcard_of_its_p
     mesh.listeners.insert("twin".into(), Arc::new(twin));
     let (_, message) = compile_with_problem(mesh, None);
     assert!(message.contains("10.0.0.1:80 is already taken over by listener \"exact\""), "{message}");
+}
+
+fn timeout(seconds: u64) -> RouteSettings {
+    let total = Duration::from_secs(seconds);
+    RouteSettings { timeout: vec![filter_timeout::Settings { total }], ..RouteSettings::default() }
+}
+
+/// One host whose rule and first destination have a timeout each.
+fn mesh_with_timeouts() -> Mesh {
+    let mut mesh = mesh_of(&["a"]);
+    let to = vec![WeightedCluster { filters: timeout(2), ..share("a", 1) }, share("b", 1)];
+    let action = RouteAction { action: Action::Forward(to), filters: timeout(1) };
+    let rule = mesh::Route { action: Arc::new(action), ..rule("r", PathMatch::Any, Vec::new()) };
+    set_hosts(&mut mesh, vec![host("a", &["a"], vec![rule])]);
+    mesh
+}
+
+#[test]
+fn a_destination_has_the_settings_of_its_route_and_then_its_own() {
+    let snapshot = compile(mesh_with_timeouts(), None);
+    let route = &virtual_host(&snapshot, "a").routes()[0];
+    let seconds = |random| -> Vec<u64> {
+        let settings = route.pick(random).slots.read(crate::filters::route::timeout).unwrap();
+        settings.iter().map(|settings| settings.total.as_secs()).collect()
+    };
+    assert_eq!(seconds(0), [1, 2]);
+    assert_eq!(seconds(1), [1]);
+}
+
+#[test]
+fn compiled_settings_stay_when_the_cluster_behind_them_is_replaced() {
+    let settings = |snapshot: &Snapshot| {
+        let destination = destination(snapshot, "a", "/").unwrap();
+        destination.slots.share(crate::filters::route::timeout).unwrap()
+    };
+    let first = compile(mesh_with_timeouts(), None);
+    let mut mesh = mesh_with_timeouts();
+    let balance = Balance::Random;
+    mesh.clusters.insert("a".into(), Arc::new(mesh::Cluster { balance, ..cluster("a") }));
+    let second = compile(mesh, Some(&first));
+    assert!(!Arc::ptr_eq(virtual_host(&first, "a"), virtual_host(&second, "a")));
+    assert!(Arc::ptr_eq(&settings(&first), &settings(&second)));
+}
+
+#[test]
+fn settings_that_a_filter_refuses_keep_the_last_version_of_their_host() {
+    let first = compile(mesh_of(&["a"]), None);
+    let mut mesh = mesh_of(&["a"]);
+    let mut changes = filter_transform::Settings::default();
+    changes.request_headers.remove.push("not a name".to_owned());
+    let filters = RouteSettings { transform: vec![changes], ..RouteSettings::default() };
+    let action = RouteAction { action: Action::Forward(vec![share("a", 1)]), filters };
+    let bad = mesh::Route { action: Arc::new(action), ..rule("bad", PathMatch::Any, Vec::new()) };
+    set_hosts(&mut mesh, vec![host("a", &["a"], vec![bad])]);
+    let (second, message) = compile_with_problem(mesh, Some(&first));
+    assert!(message.contains("rule 0 (bad): transform: "), "{message}");
+    assert_eq!(&*destination(&second, "a", "/").unwrap().route, "rest");
 }

@@ -1,5 +1,5 @@
 use super::super::Cluster;
-use super::super::tests::{cluster, endpoint};
+use super::super::samples::{cluster, endpoint};
 use super::*;
 use crate::mesh::{self, Health};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-use super::super::tests::{cluster, endpoint};
+use super::super::samples::{cluster, endpoint};
 use super::*;
 use crate::mesh::Pool;
 use std::sync::Barrier;

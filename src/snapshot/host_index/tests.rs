@@ -1,4 +1,4 @@
-use super::super::tests::host;
+use super::super::samples::host;
 use super::*;
 use proptest::prelude::*;
 
@@ -50,6 +50,15 @@ fn a_port_is_part_of_the_domain_unless_it_is_to_be_ignored() {
     assert_eq!(find(hosts, "x", None, false), None);
     // A domain without a port takes every port only as `*`.
     assert_eq!(find(&[&["*"]], "x", Some(81), false), Some(0));
+}
+
+#[test]
+fn a_host_of_very_many_labels_is_no_reason_to_probe_them_all() {
+    let (index, _) = index(&[&["*.shop.com"], &["web.*"]]);
+    let endless = |tail: &str| format!("{}{tail}", "a.".repeat(50_000));
+    assert_eq!(index.find(&endless("shop.com"), None, false), Some(0));
+    assert_eq!(index.find(&endless("org"), None, false), None);
+    assert_eq!(index.find(&format!("web.{}", endless("org")), None, false), Some(1));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::super::Snapshot;
-use super::super::tests::{bytes, chain, listener, share, web};
+use super::super::samples::{bytes, chain, listener, share, web};
 use super::*;
 use crate::mesh::{ChainProtocol as MeshProtocol, Mesh, RouteTable as MeshTable};
 

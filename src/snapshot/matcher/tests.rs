@@ -1,4 +1,4 @@
-use super::super::tests::head;
+use super::super::samples::head;
 use super::*;
 
 fn subject(head: &Parts) -> Subject<'_> {

@@ -1,4 +1,4 @@
-use super::super::tests::{head, host, rule, share};
+use super::super::samples::{head, host, rule, share};
 use super::super::{Named, filters_off};
 use super::*;
 use crate::mesh::{Action, PathMatch, RouteMatch};
