@@ -1,6 +1,11 @@
 //! The wiring: files to objects, objects to mesh, mesh to workers; start, reload, drain, stop.
 
 mod cpus;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "started with the workers once the app calls `reconcile` after an apply")
+)]
+mod dns;
 mod pages;
 mod status;
 mod workers;
