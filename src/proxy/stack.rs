@@ -32,3 +32,6 @@ pub(crate) fn build(
             upstream::call(innermost.clone(), request, picked)
         }))
 }
+
+#[cfg(test)]
+mod tests;
