@@ -1,7 +1,8 @@
 //! Turns the hooks of a filter into a tower layer.
 
 use crate::{
-    Cx, End, Error, Filter, FilterPlace, Next, Observer, Outcome, Reason, Request, Response, Slot, Slots, Step,
+    Cx, End, Error, Filter, FilterPlace, Next, Observer, Outcome, Reason, Request, Response, Slot, Slots,
+    Step,
 };
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -153,7 +154,8 @@ where
                     Some(result) => return Poll::Ready(result),
                     None => return Poll::Pending,
                 },
-                StateProj::Wait { next, cx: exchange, slot, service } => match ready!(next.as_mut().poll(cx)) {
+                StateProj::Wait { next, cx: exchange, slot, service } => match ready!(next.as_mut().poll(cx))
+                {
                     Step::Continue(request, carried) => {
                         State::go_on(service, request, exchange.clone(), *slot, carried)
                     }
@@ -233,11 +235,7 @@ impl<F: Filter> Observer for Ending<F> {
 impl<F: Filter> Drop for Ending<F> {
     fn drop(&mut self) {
         if let Some(state) = self.state.take() {
-            F::on_end(
-                &self.settings,
-                state,
-                &End { outcome: Outcome::Cancelled, bytes: 0, trailers: None },
-            );
+            F::on_end(&self.settings, state, &End { outcome: Outcome::Cancelled, bytes: 0, trailers: None });
         }
     }
 }

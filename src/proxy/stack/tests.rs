@@ -11,7 +11,12 @@ fn the_future_of_the_whole_stack_fits_in_two_kibibytes() {
         size_of::<F>()
     }
     println!("upstream {}", inner(upstream::call));
-    println!("request {} body {} response {}", size_of::<Request>(), size_of::<filter_api::Body>(), size_of::<filter_api::Response>());
+    println!(
+        "request {} body {} response {}",
+        size_of::<Request>(),
+        size_of::<filter_api::Body>(),
+        size_of::<filter_api::Response>()
+    );
     let size = size_of_future(build);
     println!("stack {}", size);
     assert!(size <= 2048, "{size} bytes");
