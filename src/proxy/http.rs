@@ -157,7 +157,11 @@ fn announce_trailers(response: &mut http::Response<Recorded>) {
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if grpc && !response.headers().contains_key(TRAILER) {
+    let announced = response.headers().contains_key(TRAILER);
+    if !grpc && !announced {
+        response.body_mut().lose_trailers();
+    }
+    if grpc && !announced {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
         response.headers_mut().insert(TRAILER, names);
     }

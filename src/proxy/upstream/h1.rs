@@ -92,13 +92,25 @@ pub(super) async fn call(
     Err(Reason::Internal.into())
 }
 
+async fn wait(
+    worker: &Rc<Worker>,
+    pool: &Rc<super::EndpointPool>,
+    picked: &Picked,
+) -> Result<H1Connection, Error> {
+    let waited = pool.wait(&picked.cluster).await;
+    if waited.is_err() {
+        worker.count_overflow(&picked.cluster);
+    }
+    waited
+}
+
 async fn open_or_wait(
     worker: &Rc<Worker>,
     pool: &Rc<super::EndpointPool>,
     picked: &Picked,
     downstream: &filter_api::ConnectionFacts,
 ) -> Result<H1Connection, Error> {
-    let Some(permit) = pool.may_open(&picked.cluster) else { return pool.wait(&picked.cluster).await };
+    let Some(permit) = pool.may_open(&picked.cluster) else { return wait(worker, pool, picked).await };
     let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
     let local = stream.local_address();
     let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
