@@ -121,6 +121,9 @@ pub(super) async fn call(
     Err(Reason::Internal.into())
 }
 
+/// A request body on its way.
+type Moving = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
 /// Moves the request body while it waits for the response; what is left of it afterwards (streaming both ways) goes on by itself.
 async fn with_body(
     mut response: h2::client::ResponseFuture,
@@ -129,7 +132,7 @@ async fn with_body(
     held: Held,
     cx: &filter_api::Cx,
 ) -> Result<Response, Error> {
-    let mut moving: Option<Pin<Box<dyn Future<Output = Result<(), Error>>>>> =
+    let mut moving: Option<Moving> =
         Some(Box::pin(move_body(body, send)));
     let response = poll_fn(|task| {
         if let Some(future) = &mut moving
