@@ -127,7 +127,8 @@ fn ten(upstream: Upstream) -> impl Service<Request, Response = Response, Error =
     fn layer<const N: usize>() -> FilterLayer<Idle<N>> {
         FilterLayer::new(Slot::new(N))
     }
-    let inner = layer::<5>().layer(layer::<6>().layer(layer::<7>().layer(layer::<8>().layer(layer::<9>().layer(upstream)))));
+    let inner = layer::<5>()
+        .layer(layer::<6>().layer(layer::<7>().layer(layer::<8>().layer(layer::<9>().layer(upstream)))));
     layer::<0>().layer(layer::<1>().layer(layer::<2>().layer(layer::<3>().layer(layer::<4>().layer(inner)))))
 }
 

@@ -1,7 +1,8 @@
 //! Turns the hooks of a filter into a tower layer.
 
 use crate::{
-    Cx, End, Error, Filter, FilterPlace, Next, Observer, Outcome, Reason, Request, Response, Slot, Slots, Step,
+    Cx, End, Error, Filter, FilterPlace, Next, Observer, Outcome, Reason, Request, Response, Slot, Slots,
+    Step,
 };
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -48,7 +49,9 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined: as a call of its own, each layer writes its future where the outermost one wants it. Inlined into one another, the branches
+    // meet, and every layer copies the futures of all layers inside.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
         if slots::<F>(&request.cx).is_some_and(|slots| slots.holds(self.slot)) {
             return self.judge(request);
@@ -117,6 +120,23 @@ pin_project! {
     }
 }
 
+impl<F, S> Future for FilterFuture<F, S>
+where
+    F: Filter,
+    S: Service<Request, Response = Response, Error = Error>,
+{
+    type Output = Result<Response, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        if let StateProj::Pass { inner } = state.as_mut().project() {
+            return inner.poll(cx);
+        }
+        state.poll_live(cx)
+    }
+}
+
 impl<F, S> State<F, S>
 where
     F: Filter,
@@ -131,19 +151,11 @@ where
         let live = Live { cx, slot, state: Some(state) };
         Self::Live { inner: service.call(request), live }
     }
-}
 
-impl<F, S> Future for FilterFuture<F, S>
-where
-    F: Filter,
-    S: Service<Request, Response = Response, Error = Error>,
-{
-    type Output = Result<Response, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+    #[inline(never)]
+    fn poll_live(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response, Error>> {
         loop {
-            let next = match state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProj::Pass { inner } => return inner.poll(cx),
                 StateProj::Live { inner, live } => {
                     let result = ready!(inner.poll(cx));
@@ -153,19 +165,20 @@ where
                     Some(result) => return Poll::Ready(result),
                     None => return Poll::Pending,
                 },
-                StateProj::Wait { next, cx: exchange, slot, service } => match ready!(next.as_mut().poll(cx)) {
+                StateProj::Wait { next, cx: exchange, slot, service } => match ready!(next.as_mut().poll(cx))
+                {
                     Step::Continue(request, carried) => {
-                        State::go_on(service, request, exchange.clone(), *slot, carried)
+                        Self::go_on(service, request, exchange.clone(), *slot, carried)
                     }
-                    Step::Reply(response) => State::Done { result: Some(Ok(response)) },
-                    Step::Fail(error) => State::Done { result: Some(Err(error)) },
+                    Step::Reply(response) => Self::Done { result: Some(Ok(response)) },
+                    Step::Fail(error) => Self::Done { result: Some(Err(error)) },
                     Step::Wait(again) => {
                         *next = again;
                         continue;
                     }
                 },
             };
-            state.set(next);
+            self.set(next);
         }
     }
 }
@@ -233,11 +246,7 @@ impl<F: Filter> Observer for Ending<F> {
 impl<F: Filter> Drop for Ending<F> {
     fn drop(&mut self) {
         if let Some(state) = self.state.take() {
-            F::on_end(
-                &self.settings,
-                state,
-                &End { outcome: Outcome::Cancelled, bytes: 0, trailers: None },
-            );
+            F::on_end(&self.settings, state, &End { outcome: Outcome::Cancelled, bytes: 0, trailers: None });
         }
     }
 }

@@ -42,7 +42,8 @@ impl Changes {
 
     /// In words, without values: they may be secret.
     pub(crate) fn words(&self, of: &str) -> String {
-        let names = |pairs: &[(HeaderName, HeaderValue)]| pairs.iter().map(|(name, _)| name.to_string()).collect();
+        let names =
+            |pairs: &[(HeaderName, HeaderValue)]| pairs.iter().map(|(name, _)| name.to_string()).collect();
         let removed: Vec<String> = self.remove.iter().map(ToString::to_string).collect();
         let words = [("remove", removed), ("set", names(&self.set)), ("add", names(&self.add))];
         let words = words.iter().filter(|(_, names)| !names.is_empty());

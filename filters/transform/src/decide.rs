@@ -168,9 +168,10 @@ impl Answer {
         Ok(match reply {
             Reply::Direct { status, body } => {
                 // Below 200 an answer is not final (RFC 9110 15.2).
-                let status = StatusCode::from_u16(*status).ok().filter(|_| (200..=599).contains(status)).ok_or_else(
-                    || format!("reply.status: {status} is not the status of an answer; write 200 to 599"),
-                )?;
+                let status =
+                    StatusCode::from_u16(*status).ok().filter(|_| (200..=599).contains(status)).ok_or_else(
+                        || format!("reply.status: {status} is not the status of an answer; write 200 to 599"),
+                    )?;
                 Self::Direct { status, body: Bytes::from(body.clone()) }
             }
             Reply::Redirect(redirect) => {

@@ -12,9 +12,7 @@ impl Redirect {
     pub(crate) fn check(&self) -> Result<StatusCode, String> {
         let status = self.status;
         let (301 | 302 | 303 | 307 | 308, Ok(code)) = (status, StatusCode::from_u16(status)) else {
-            return Err(format!(
-                "reply.status: {status} does not redirect; write 301, 302, 303, 307 or 308"
-            ));
+            return Err(format!("reply.status: {status} does not redirect; write 301, 302, 303, 307 or 308"));
         };
         if let Some(scheme) = &self.scheme
             && Scheme::try_from(scheme.as_str()).is_err()

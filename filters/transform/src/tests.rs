@@ -196,7 +196,10 @@ fn a_target_without_a_path_is_left_alone() {
 fn an_authority_goes_into_host_and_into_the_target_that_has_one() {
     let settings = || Settings { authority: Some("cart:9080".into()), ..Settings::default() };
     let origin_form = forward(&[settings()], head("/x?q"));
-    assert_eq!((origin_form.uri.to_string().as_str(), &origin_form.headers["host"]), ("/x?q", &HeaderValue::from_static("cart:9080")));
+    assert_eq!(
+        (origin_form.uri.to_string().as_str(), &origin_form.headers["host"]),
+        ("/x?q", &HeaderValue::from_static("cart:9080"))
+    );
     let absolute = forward(&[settings()], head("http://shop/x"));
     assert_eq!(absolute.uri, "http://cart:9080/x");
     assert_eq!(values(&absolute, "host"), ["cart:9080"]);
@@ -272,13 +275,20 @@ fn a_reply_wins_over_a_rewrite_wherever_it_is_written() {
 fn what_cannot_be_is_refused_with_its_field_and_what_to_write() {
     let header = |changes| Settings { request_headers: changes, ..Settings::default() };
     let response = |changes| Settings { response_headers: changes, ..Settings::default() };
-    let direct = |status| Settings { reply: Some(Reply::Direct { status, body: vec![] }), ..Settings::default() };
+    let direct =
+        |status| Settings { reply: Some(Reply::Direct { status, body: vec![] }), ..Settings::default() };
     let none = HeaderChanges::default;
     let full = |text: &str| RedirectPath::Full(text.into());
     for (settings, says) in [
         (header(HeaderChanges { remove: vec!["a b".into()], ..none() }), "request_headers.remove: \"a b\""),
-        (header(HeaderChanges { set: vec![change(":path", "x")], ..none() }), "request_headers.set: \":path\""),
-        (response(HeaderChanges { add: vec![change("x", "a\nb")], ..none() }), "response_headers.add: the value of x"),
+        (
+            header(HeaderChanges { set: vec![change(":path", "x")], ..none() }),
+            "request_headers.set: \":path\"",
+        ),
+        (
+            response(HeaderChanges { add: vec![change("x", "a\nb")], ..none() }),
+            "response_headers.add: the value of x",
+        ),
         (Settings { authority: Some("a/b".into()), ..Settings::default() }, "authority: \"a/b\""),
         (Settings { authority: Some("me@b".into()), ..Settings::default() }, "write host or host:port"),
         (Settings { authority: Some(String::new()), ..Settings::default() }, "authority: \"\""),
@@ -309,7 +319,8 @@ fn what_cannot_be_is_refused_with_its_field_and_what_to_write() {
 #[test]
 fn explain_reads_every_change_with_its_origin_and_no_value() {
     let origin = |name: &str| {
-        let object = ObjectName { kind: "VirtualService".into(), namespace: "shop".into(), name: name.into() };
+        let object =
+            ObjectName { kind: "VirtualService".into(), namespace: "shop".into(), name: name.into() };
         Origin::object(object, "spec.http[0]", None)
     };
     let changes = |name: &str| HeaderChanges {
@@ -328,10 +339,8 @@ fn explain_reads_every_change_with_its_origin_and_no_value() {
     ];
     let mut trace: Vec<TraceStep> = Vec::new();
     decide(&compile(&settings), &head("/a/x"), &mut trace);
-    let lines: Vec<String> = trace
-        .iter()
-        .map(|step| format!("{} {}: {}", step.held, step.origin, step.because))
-        .collect();
+    let lines: Vec<String> =
+        trace.iter().map(|step| format!("{} {}: {}", step.held, step.origin, step.because)).collect();
     assert_eq!(
         lines,
         [
@@ -382,7 +391,10 @@ async fn the_layer_forwards_what_was_decided_and_changes_the_response() {
     let settings = Settings { response_headers: response, ..prefix("/a", "/b") };
     let (result, cx) = through(vec![settings], "/a/x?q").await;
     let headers = result.unwrap().head.headers;
-    assert_eq!((&headers["x-seen"], &headers["x-by"]), (&HeaderValue::from_static("/b/x?q"), &HeaderValue::from_static("us")));
+    assert_eq!(
+        (&headers["x-seen"], &headers["x-by"]),
+        (&HeaderValue::from_static("/b/x?q"), &HeaderValue::from_static("us"))
+    );
     assert_eq!(cx.facts.borrow().original_path.as_deref(), Some("/a/x?q"));
     assert!(cx.facts.borrow().records.is_empty());
 }
