@@ -49,7 +49,7 @@ where
             .max_pending_accept_reset_streams(MAX_RESETS)
             .enable_connect_protocol()
             .serve_connection(io, service);
-        conn.drive(pin!(connection), Close::Soon, |connection| connection.graceful_shutdown()).await;
+        conn.drive(pin!(connection), Close::Soon, http2::Connection::graceful_shutdown).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -58,7 +58,7 @@ where
             .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize))
             .pipeline_flush(true);
         let connection = builder.serve_connection(io, service).with_upgrades();
-        conn.drive(pin!(connection), Close::Graceful, |connection| connection.graceful_shutdown()).await;
+        conn.drive(pin!(connection), Close::Graceful, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 }
 

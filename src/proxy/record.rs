@@ -361,7 +361,7 @@ impl Recorded {
     }
 
     /// Takes the body apart for a tunnel: its observers and its record outlive the HTTP exchange.
-    pub(crate) fn into_tunnel(&mut self) -> (Option<Recorder>, Observers) {
+    pub(crate) fn take_for_tunnel(&mut self) -> (Option<Recorder>, Observers) {
         (self.recorder.take(), self.body.take_observers())
     }
 }

@@ -49,7 +49,9 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined: as a call of its own, each layer writes its future where the outermost one wants it. Inlined into one another, the branches
+    // meet, and every layer copies the futures of all layers inside.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
         if slots::<F>(&request.cx).is_some_and(|slots| slots.holds(self.slot)) {
             return self.judge(request);
@@ -118,6 +120,23 @@ pin_project! {
     }
 }
 
+impl<F, S> Future for FilterFuture<F, S>
+where
+    F: Filter,
+    S: Service<Request, Response = Response, Error = Error>,
+{
+    type Output = Result<Response, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        if let StateProj::Pass { inner } = state.as_mut().project() {
+            return inner.poll(cx);
+        }
+        state.poll_live(cx)
+    }
+}
+
 impl<F, S> State<F, S>
 where
     F: Filter,
@@ -132,19 +151,11 @@ where
         let live = Live { cx, slot, state: Some(state) };
         Self::Live { inner: service.call(request), live }
     }
-}
 
-impl<F, S> Future for FilterFuture<F, S>
-where
-    F: Filter,
-    S: Service<Request, Response = Response, Error = Error>,
-{
-    type Output = Result<Response, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+    #[inline(never)]
+    fn poll_live(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response, Error>> {
         loop {
-            let next = match state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProj::Pass { inner } => return inner.poll(cx),
                 StateProj::Live { inner, live } => {
                     let result = ready!(inner.poll(cx));
@@ -157,17 +168,17 @@ where
                 StateProj::Wait { next, cx: exchange, slot, service } => match ready!(next.as_mut().poll(cx))
                 {
                     Step::Continue(request, carried) => {
-                        State::go_on(service, request, exchange.clone(), *slot, carried)
+                        Self::go_on(service, request, exchange.clone(), *slot, carried)
                     }
-                    Step::Reply(response) => State::Done { result: Some(Ok(response)) },
-                    Step::Fail(error) => State::Done { result: Some(Err(error)) },
+                    Step::Reply(response) => Self::Done { result: Some(Ok(response)) },
+                    Step::Fail(error) => Self::Done { result: Some(Err(error)) },
                     Step::Wait(again) => {
                         *next = again;
                         continue;
                     }
                 },
             };
-            state.set(next);
+            self.set(next);
         }
     }
 }

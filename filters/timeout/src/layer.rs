@@ -50,7 +50,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined, for the reason given in `FilterService`.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
         let deadline = self.limit(&request).and_then(|limit| request.cx.started.checked_add(limit));
         let sleep = deadline.map(|deadline| Box::pin(sleep_until(Instant::from_std(deadline))));
