@@ -1,5 +1,7 @@
 //! `sidegate check`: what is wrong is named with object, field and place, and with what to write.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
