@@ -196,7 +196,8 @@ impl Recorder {
         {
             head.headers.insert(SERVER, name);
         }
-        head.version = self.version;
+        // To a client of HTTP/1.0 hyper answers as such by itself, and only then says that the connection stays open.
+        head.version = self.version.max(Version::HTTP_11);
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(
