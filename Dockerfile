@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Both images can be replaced, for a mirror or another base: docker build --build-arg BASE=... .
 ARG BUILDER=rust:1.95-bookworm
 ARG BASE=debian:12-slim
@@ -19,8 +18,7 @@ LABEL org.opencontainers.image.title="sidegate" \
 COPY --from=build /out/sidegate /usr/local/bin/sidegate
 # Istio's uid for its proxy: interception rules tell the proxy's own traffic by it.
 USER 1337:1337
-# Nothing is written below the root, which may be read-only. Configuration is mounted here.
-VOLUME ["/etc/sidegate"]
+# Nothing is written: the root may be read-only. Configuration is mounted at /etc/sidegate.
 EXPOSE 15001 15006 15021 15090
 HEALTHCHECK --interval=5s --timeout=2s --start-period=5s \
     CMD ["/usr/local/bin/sidegate", "probe"]
