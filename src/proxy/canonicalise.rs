@@ -85,7 +85,8 @@ fn needs_host(authority: &Authority<'_>, header: Option<&HeaderValue>) -> bool {
     let Some(rest) = header.strip_prefix(authority.host.as_bytes()) else { return true };
     match authority.port {
         None => !rest.is_empty(),
-        Some(_) => rest.first() != Some(&b':'),
+        // A leading zero is read away.
+        Some(_) => !matches!(rest, [b':', first, ..] if *first != b'0'),
     }
 }
 

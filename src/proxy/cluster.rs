@@ -18,8 +18,8 @@ pub(crate) struct Picked {
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     pub(crate) target: Target,
     pub(crate) pool: Rc<EndpointPool>,
-    in_flight: Option<InFlight>,
-    permit: Option<Permit>,
+    _in_flight: Option<InFlight>,
+    _permit: Option<Permit>,
 }
 
 /// See the module's documentation.
@@ -56,18 +56,25 @@ impl Picked {
             return Ok(Self {
                 cluster: cluster.clone(),
                 endpoint: None,
-                in_flight: None,
+                _in_flight: None,
                 target: Target::Socket(address),
                 pool,
-                permit: None,
+                _permit: None,
             });
         }
         let endpoint = cluster.pick(&mut || worker.random(), tried);
         let target = endpoint.as_ref().and_then(|endpoint| Target::of(&endpoint.address));
         let (Some(endpoint), Some(target)) = (endpoint, target) else { return Err(nobody(cluster)) };
         let pool = worker.pools.of(cluster.state.id, endpoint.id);
-        let in_flight = Some(endpoint.begin());
-        Ok(Self { cluster: cluster.clone(), in_flight, endpoint: Some(endpoint), target, pool, permit: None })
+        let _in_flight = Some(endpoint.begin());
+        Ok(Self {
+            cluster: cluster.clone(),
+            _in_flight,
+            endpoint: Some(endpoint),
+            target,
+            pool,
+            _permit: None,
+        })
     }
 }
 
@@ -87,7 +94,7 @@ fn nobody(cluster: &Cluster) -> Error {
 impl Picked {
     /// Keeps a permit as long as the endpoint is in use.
     pub(crate) fn holding(mut self, permit: Option<Permit>) -> Self {
-        self.permit = permit;
+        self._permit = permit;
         self
     }
 }

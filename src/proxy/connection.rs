@@ -50,7 +50,7 @@ impl Downstream {
             let chain = listener.and_then(|listener| listener.chain(&query(&self.facts, self.transport)));
             match chain.map(|chain| &chain.protocol) {
                 Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => {
-                    known.1 = http.clone()
+                    known.1 = http.clone();
                 }
                 _ => self.conn.close(Close::Graceful),
             }
@@ -71,9 +71,8 @@ pub(super) async fn serve<S>(
         + Clone
         + 'static,
 {
-    let snapshot = worker.snapshot();
-    let Some(bound) = snapshot.listener(&listener).cloned() else { return };
-    drop(snapshot);
+    let bound = worker.snapshot().listener(&listener).cloned();
+    let Some(bound) = bound else { return };
     let unix = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let direct_remote = peer.unwrap_or(unix);
     let mut local = stream.local_address().unwrap_or(unix);

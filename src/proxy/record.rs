@@ -41,6 +41,8 @@ pub(crate) struct Recorded {
     recorder: Option<Recorder>,
     /// The connection is not idle before the last byte.
     busy: Option<Busy>,
+    /// The codec will not send trailers: HTTP/1, and the head announced none.
+    trailers_lost: bool,
 }
 
 /// Watches one exchange from its head to its last byte. Dropped early, it records that the downstream went away.
@@ -197,7 +199,10 @@ impl Recorder {
         head.version = self.version;
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
-        http::Response::from_parts(head, Recorded { body, recorder: Some(self), busy: None })
+        http::Response::from_parts(
+            head,
+            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false },
+        )
     }
 
     /// Another byte went to the downstream.
@@ -350,8 +355,13 @@ impl Recorded {
         self.busy = Some(busy);
     }
 
+    /// The head announces no trailers to an HTTP/1 downstream: any that come are lost, and counted.
+    pub(crate) fn lose_trailers(&mut self) {
+        self.trailers_lost = true;
+    }
+
     /// Takes the body apart for a tunnel: its observers and its record outlive the HTTP exchange.
-    pub(crate) fn into_tunnel(&mut self) -> (Option<Recorder>, Observers) {
+    pub(crate) fn take_for_tunnel(&mut self) -> (Option<Recorder>, Observers) {
         (self.recorder.take(), self.body.take_observers())
     }
 }
@@ -380,7 +390,12 @@ impl HttpBody for Recorded {
                     recorder.sent(data.len());
                     this.body.is_end_stream().then_some(Ending::Complete(None))
                 }
-                (None, trailers) => Some(Ending::Complete(trailers)),
+                (None, trailers) => {
+                    if this.trailers_lost && trailers.is_some_and(|trailers| !trailers.is_empty()) {
+                        recorder.worker.count_lost_trailers();
+                    }
+                    Some(Ending::Complete(trailers))
+                }
             },
             Poll::Ready(Some(Err(error))) => Some(Ending::Broken(error.reason())),
             Poll::Ready(None) => Some(Ending::Complete(None)),

@@ -347,7 +347,8 @@ impl Worker {
     /// Watches the limits of connections and exchanges. Sleeps for good while there are none.
     async fn keep_time(self: Rc<Self>) {
         loop {
-            if self.conns.borrow().is_empty() && self.exchanges.borrow().is_empty() {
+            if self.conns.borrow().is_empty() && self.exchanges.borrow().is_empty() && self.pools.are_empty()
+            {
                 self.tick.notified().await;
             } else {
                 let busy = !self.exchanges.borrow().is_empty()
@@ -373,6 +374,7 @@ impl Worker {
             let limits: HashMap<u32, &mesh::Pool> =
                 snapshot.clusters().map(|cluster| (cluster.state.id, &cluster.mesh.pool)).collect();
             self.pools.expire(now, |cluster| limits.get(&cluster).map(|pool| (*pool).clone()));
+            self.counts.pool_sizes(&self.metrics, |cluster| self.pools.count(cluster));
         }
     }
 
@@ -477,6 +479,20 @@ impl Worker {
     pub(crate) fn count_accept_error(&self, listener: &str, error: &io::Error) {
         self.counts.accept_error(&self.metrics);
         tracing::warn!(listener, %error, "accepting a connection failed");
+    }
+
+    /// Trailers came that HTTP/1 cannot carry, since the head did not announce them.
+    pub(crate) fn count_lost_trailers(&self) {
+        self.counts.trailers_lost(&self.metrics);
+    }
+
+    pub(crate) fn count_panic(&self) {
+        self.counts.panicked(&self.metrics);
+    }
+
+    /// A request found a limit of its cluster's pool reached.
+    pub(crate) fn count_overflow(&self, cluster: &Cluster) {
+        self.counts.pool(&self.metrics, cluster, |pool| pool.overflowed(&self.metrics));
     }
 
     pub(crate) fn count_upstream_connection(&self, cluster: &Cluster) {
