@@ -1,5 +1,7 @@
 //! `sidegate explain`: the way of a request, the rules that were tried, and what to do about a refusal.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

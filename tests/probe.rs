@@ -1,4 +1,5 @@
 //! `sidegate probe`: the health check of containers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

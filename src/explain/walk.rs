@@ -162,6 +162,11 @@ fn way(percent: f64, destination: &Destination, head: &Parts) -> Way {
                 way.outcome = Outcome::Answered { status: reply.status.as_u16(), location };
                 return way;
             }
+            Decision::Fail(why) => {
+                way.outcome =
+                    refused(&Error::new(Reason::BadPath).detail(why), "correct the rewrite of the rule");
+                return way;
+            }
             Decision::Forward(edit) => {
                 if let Err(why) = edit.apply(settings, &mut sent) {
                     way.outcome =

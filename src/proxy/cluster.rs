@@ -129,7 +129,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined: where calls meet in one function, each branch copies the inner future once more.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
         match self.pick(&request.cx) {
             Ok(picked) => Early::go_on(self.inner.call((request, picked))),
