@@ -55,8 +55,7 @@ where
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize))
-            .pipeline_flush(true);
+            .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize));
         let connection = builder.serve_connection(io, service).with_upgrades();
         conn.drive(pin!(connection), Close::Graceful, http1::UpgradeableConnection::graceful_shutdown).await;
     }
