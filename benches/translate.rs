@@ -1,5 +1,7 @@
 //! How long the objects of 10,000 services take to become the model of one proxy, and again after a change.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Picking an endpoint of the chosen cluster.
 
 use super::check::Early;
-use super::upstream::{EndpointPool, Target};
+use super::upstream::{EndpointPool, Pools, Target};
 use super::worker::Worker;
 use crate::mesh::{Balance, Discovery};
 use crate::snapshot::{Cluster, Destination, Endpoint, InFlight, Permit};
@@ -65,7 +65,11 @@ impl Picked {
         let endpoint = cluster.pick(&mut || worker.random(), tried);
         let target = endpoint.as_ref().and_then(|endpoint| Target::of(&endpoint.address));
         let (Some(endpoint), Some(target)) = (endpoint, target) else { return Err(nobody(cluster)) };
-        let pool = worker.pools.of(cluster.state.id, endpoint.id);
+        let pool = match cluster.mesh.proxy_protocol {
+            None => worker.pools.of(cluster.state.id, endpoint.id),
+            // Its header names one downstream: no other may use the connection.
+            Some(_) => Pools::for_one_request(),
+        };
         let _in_flight = Some(endpoint.begin());
         Ok(Self {
             cluster: cluster.clone(),
@@ -125,7 +129,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined: where calls meet in one function, each branch copies the inner future once more.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
         match self.pick(&request.cx) {
             Ok(picked) => Early::go_on(self.inner.call((request, picked))),

@@ -321,6 +321,9 @@ pub(crate) struct Conn {
 pub(crate) enum Close {
     /// It goes on.
     Open,
+    /// HTTP/2 as `Graceful`. HTTP/1 after its next answer, `Connection: close`: a client may be sending on an idle connection right now, and what it
+    /// sends would be lost.
+    Soon,
     /// After the exchanges that are under way: GOAWAY, `Connection: close`.
     Graceful,
     /// At once.
@@ -420,18 +423,27 @@ impl Conn {
         false
     }
 
-    /// Runs the codec until it ends or the connection is closed.
-    pub(super) async fn drive<C: Future>(&self, mut connection: Pin<&mut C>, graceful: impl Fn(Pin<&mut C>)) {
+    /// True when the next answer has to say that it is the last one.
+    pub(super) fn is_closing(&self) -> bool {
+        self.close.get() > Close::Open
+    }
+
+    /// Runs the codec until it ends or the connection is closed. It is told `from` what word on.
+    pub(super) async fn drive<C: Future>(
+        &self,
+        mut connection: Pin<&mut C>,
+        from: Close,
+        graceful: impl Fn(Pin<&mut C>),
+    ) {
         let mut told = false;
         poll_fn(|task| {
             match self.close.get() {
-                Close::Open => {}
-                Close::Graceful if told => {}
-                Close::Graceful => {
+                Close::Now => return Poll::Ready(()),
+                how if how >= from && !told => {
                     told = true;
                     graceful(connection.as_mut());
                 }
-                Close::Now => return Poll::Ready(()),
+                _ => {}
             }
             if connection.as_mut().poll(task).is_ready() {
                 return Poll::Ready(());
@@ -455,6 +467,13 @@ impl Busy {
         conn.active.set(conn.active.get() + 1);
         conn.phase.enter(BUSY);
         Self(conn.clone())
+    }
+}
+
+impl Busy {
+    /// Its connection.
+    pub(super) fn conn(&self) -> &Conn {
+        &self.0
     }
 }
 

@@ -1,13 +1,13 @@
 //! HTTP connections: hyper is the codec, the stack does the work.
 
-use super::connection::{Busy, Downstream, Io};
+use super::connection::{Busy, Close, Downstream, Io};
 use super::record::Recorded;
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
 use super::worker::Worker;
 use crate::mesh::Direction;
 use filter_api::{Body, Cx, Protocol, Request};
-use http::header::{CONTENT_TYPE, TRAILER};
+use http::header::{CONNECTION, CONTENT_TYPE, TRAILER};
 use http::{HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -49,16 +49,15 @@ where
             .max_pending_accept_reset_streams(MAX_RESETS)
             .enable_connect_protocol()
             .serve_connection(io, service);
-        conn.drive(pin!(connection), http2::Connection::graceful_shutdown).await;
+        conn.drive(pin!(connection), Close::Soon, http2::Connection::graceful_shutdown).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize))
-            .pipeline_flush(true);
+            .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize));
         let connection = builder.serve_connection(io, service).with_upgrades();
-        conn.drive(pin!(connection), http1::UpgradeableConnection::graceful_shutdown).await;
+        conn.drive(pin!(connection), Close::Graceful, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 }
 
@@ -126,7 +125,12 @@ where
             {
                 tunnel::start(this.worker, *this.direction, upgrade, &mut response);
             }
-            _ if *this.http1 => announce_trailers(&mut response),
+            _ if *this.http1 => {
+                announce_trailers(&mut response);
+                if this.busy.as_ref().is_some_and(|busy| busy.conn().is_closing()) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+            }
             _ => {}
         }
         if let Some(busy) = this.busy.take() {

@@ -9,7 +9,7 @@ use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
 use bytes::Bytes;
 use filter_api::{Body, ConnectionFacts, Cx, Error, Facts, Meter, Observers, Reason, Request, Response};
-use http::header::SERVER;
+use http::header::{CONTENT_LENGTH, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -180,7 +180,14 @@ impl Recorder {
 
     /// The head of the response is there.
     fn begin(mut self, response: Response) -> http::Response<Recorded> {
-        let Response { mut head, body } = response;
+        let Response { mut head, mut body } = response;
+        if self.cx.facts.borrow().method == Some(Method::HEAD) && !body.is_empty() {
+            // A codec drops the body of an answer to HEAD unread, which would look like a downstream that went away. Its length is all it tells.
+            if let Some(length) = body.size_hint().exact() {
+                head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+            }
+            body = Body::empty();
+        }
         self.status = head.status.as_u16();
         self.grpc_status = grpc_status(&head.headers);
         {
@@ -196,7 +203,8 @@ impl Recorder {
         {
             head.headers.insert(SERVER, name);
         }
-        head.version = self.version;
+        // To a client of HTTP/1.0 hyper answers as such by itself, and only then says that the connection stays open.
+        head.version = self.version.max(Version::HTTP_11);
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(
@@ -377,8 +385,8 @@ impl HttpBody for Recorded {
         let ending = match &polled {
             Poll::Pending if recorder.activity.expired.get() => {
                 let error = Error::new(Reason::StreamIdle).sent(true);
+                this.body.reset(Reason::StreamIdle);
                 this.end(Ending::Broken(Reason::StreamIdle));
-                this.body = Body::empty();
                 return Poll::Ready(Some(Err(error)));
             }
             Poll::Pending => {

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Listen(Name, Socket),
     /// Stop accepting for this listener.
     Close(Name),
-    /// Close connections gracefully, spread over this time. `Some`: only those of this direction or listener set.
+    /// Ask the connections of a direction to go elsewhere, spread over this time.
     Drain(Direction, Duration),
     /// A new snapshot is there: let go of what it does not know any more.
     Reconcile,
@@ -393,7 +393,7 @@ impl Worker {
         conns.push(conn.clone());
         self.shared.count(conn.direction()).fetch_add(1, Ordering::Relaxed);
         if self.shared.is_draining() && conn.direction() != Direction::Outbound {
-            conn.close(Close::Graceful);
+            conn.close(Close::Soon);
         }
         Registered { worker: self.clone(), conn: conn.clone() }
     }
@@ -421,13 +421,15 @@ impl Worker {
         Tunnel(Rc::new(OpenTunnel { all: self.tunnels.clone(), shared: self.shared.clone(), direction }))
     }
 
-    /// Asks every connection of this direction to go elsewhere, spread over some time so that the clients do not all return at once.
+    /// Asks every connection of this direction to go elsewhere: with its next answer, spread over some time so that the clients do not all return
+    /// at once; or, with no time left, even if it is idle.
     async fn drain(self: Rc<Self>, direction: Direction, over: Duration) {
         let conns: Vec<_> =
             self.conns.borrow().iter().filter(|conn| conn.direction() == direction).cloned().collect();
         let Some(step) = over.checked_div(u32::try_from(conns.len()).unwrap_or(u32::MAX)) else { return };
+        let how = if over.is_zero() { Close::Graceful } else { Close::Soon };
         for conn in conns {
-            conn.close(Close::Graceful);
+            conn.close(how);
             if !step.is_zero() {
                 tokio::time::sleep(step).await;
             }

@@ -135,8 +135,7 @@ async fn with_body(
     held: Held,
     cx: &filter_api::Cx,
 ) -> Result<Response, Error> {
-    let mut moving: Option<Moving> =
-        Some(Box::pin(move_body(body, send)));
+    let mut moving: Option<Moving> = Some(Box::pin(move_body(body, send)));
     let response = poll_fn(|task| {
         if let Some(future) = &mut moving
             && let Poll::Ready(done) = future.as_mut().poll(task)

@@ -93,9 +93,14 @@ impl Pools {
     pub(crate) fn of_address(&self, cluster: u32, address: SocketAddr) -> Rc<EndpointPool> {
         let mut addresses = self.addresses.borrow_mut();
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&(cluster, address)) {
-            return Rc::default();
+            return Self::for_one_request();
         }
         addresses.entry((cluster, address)).or_default().clone()
+    }
+
+    /// A pool that keeps nothing: its connection is for one request alone, as one whose PROXY protocol header names the client is.
+    pub(crate) fn for_one_request() -> Rc<EndpointPool> {
+        Rc::new(EndpointPool { retired: Cell::new(true), ..EndpointPool::default() })
     }
 
     /// Lets go of the pools whose endpoint `keep` does not know any more: idle connections close, busy ones after their exchange. Of an address,
