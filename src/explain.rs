@@ -65,7 +65,7 @@ pub struct Way {
     /// Object, field and place.
     pub origin: String,
     /// What filters change or answer on this way.
-    pub changes: Vec<String>,
+    pub changes: Vec<Step>,
     /// How an endpoint is chosen.
     pub balance: Option<String>,
     /// Time for the whole exchange and time to connect, as in `total 3s`.

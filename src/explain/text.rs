@@ -32,7 +32,7 @@ impl Explanation {
         let cluster = if way.cluster.is_empty() { "answered by the rule" } else { &way.cluster };
         line(f, "to", &format!("{} %  {cluster}", (way.percent * 10.0).round() / 10.0), &way.origin)?;
         for change in &way.changes {
-            line(f, "  change", change, "")?;
+            line(f, "  change", &change.because, &change.origin)?;
         }
         if !way.timeouts.is_empty() {
             line(f, "  timeouts", &way.timeouts.join(", "), "")?;

@@ -154,28 +154,21 @@ fn way(percent: f64, destination: &Destination, head: &Parts) -> Way {
     if let Some(settings) = destination.slots.read(filters::route::transform) {
         let mut trace: Vec<TraceStep> = Vec::new();
         let decision = decide(settings, head, &mut trace);
-        way.changes.extend(trace.into_iter().map(|step| step.because));
-        match decision {
+        way.changes = trace.iter().map(step).collect();
+        let failed = match decision {
             Decision::Reply(reply) => {
                 let location = reply.headers.get(http::header::LOCATION);
                 let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
                 way.outcome = Outcome::Answered { status: reply.status.as_u16(), location };
                 return way;
             }
-            Decision::Fail(why) => {
-                way.outcome =
-                    refused(&Error::new(Reason::BadPath).detail(why), "correct the rewrite of the rule");
-                return way;
-            }
-            Decision::Forward(edit) => {
-                if let Err(why) = edit.apply(settings, &mut sent) {
-                    way.outcome =
-                        refused(&Error::new(Reason::BadPath).detail(why), "correct the rewrite of the rule");
-                    return way;
-                }
-                way.changes
-                    .extend(differences(head, &sent).into_iter().filter(|text| !text.starts_with("target ")));
-            }
+            Decision::Forward(edit) => edit.apply(settings, &mut sent).err(),
+            Decision::Fail(why) => Some(why),
+        };
+        if let Some(why) = failed {
+            let error = Error::new(Reason::BadPath).detail(why);
+            way.outcome = refused(&error, "correct the rewrite of the rule");
+            return way;
         }
     }
     way.timeouts = timeouts(destination, &sent);
@@ -205,7 +198,7 @@ fn timeouts(destination: &Destination, head: &Parts) -> Vec<String> {
     let written = destination.slots.read(filters::route::timeout).and_then(|settings| settings.last());
     let written = written.map(|settings| settings.total).filter(|total| !total.is_zero());
     let grpc = head.headers.get("grpc-timeout").filter(|_| is_grpc(&head.headers));
-    let grpc = grpc.and_then(|value| parse_grpc_timeout(value.as_bytes()));
+    let grpc = grpc.and_then(|value| parse_grpc_timeout(value.as_bytes())).filter(|time| !time.is_zero());
     let total = written.into_iter().chain(grpc).min();
     let mut timeouts =
         vec![total.map_or_else(|| "total: none".to_owned(), |total| format!("total: {total:?}"))];
