@@ -177,9 +177,18 @@ class App(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         if self.path == "/early":
-            # Answers without having read the body.
+            # Answers before the body, then lingers as a good server does: a reset could overtake the answer.
             self.close_connection = True
-            return self.answer(b"no\n", 413)
+            self.answer(b"no\n", 413)
+            self.wfile.flush()
+            self.connection.settimeout(5)
+            try:
+                self.connection.shutdown(socket.SHUT_WR)
+                while self.connection.recv(65536):
+                    pass
+            except OSError:
+                pass
+            return
         self.answer(self.body())
 
     do_PUT = do_POST

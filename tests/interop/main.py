@@ -2,6 +2,7 @@
 import importlib
 import os
 import pkgutil
+import shutil
 import sys
 import tempfile
 import time
@@ -57,6 +58,8 @@ def main():
             finally:
                 stop_all()
     finally:
+        if not counts["failed"]:
+            shutil.rmtree(folder, ignore_errors=True)
         print(", ".join(f"{count} {word}" for word, count in counts.items()), flush=True)
     return 1 if counts["failed"] or not counts["passed"] else 0
 

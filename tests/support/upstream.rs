@@ -221,8 +221,12 @@ impl Drop for Active {
 
 async fn serve(seen: Arc<Seen>, stream: TcpStream, idle: Option<Duration>) -> io::Result<()> {
     let mut start = [0; 4];
-    while stream.peek(&mut start).await? < 4 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    loop {
+        match stream.peek(&mut start).await? {
+            0 => return Ok(()),
+            4.. => break,
+            _ => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
     }
     let place = seen.begin_bytes();
     let conn = Arc::new(ConnUse { active: AtomicU64::new(0), last: Mutex::new(Instant::now()) });
@@ -293,7 +297,10 @@ async fn answer(
             *response.status_mut() = status.parse()?;
             response
         }
-        ("hang", _) => std::future::pending().await,
+        ("hang", _) => {
+            request.into_body().collect().await?;
+            std::future::pending().await
+        }
         // An error of the service makes hyper drop the connection.
         ("die", _) => {
             request.into_body().collect().await?;
