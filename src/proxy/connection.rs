@@ -24,10 +24,14 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 /// A peer that has to send a PROXY protocol header must do so within this time.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An HTTP/1 connection that has to end waits so long for a last request, which is answered with `Connection: close`: closed at once, it would
+/// cost the request that is on its way.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What is known of a downstream connection while it lives.
 pub(crate) struct Downstream {
@@ -42,6 +46,12 @@ pub(crate) struct Downstream {
 impl Downstream {
     /// The chain's HTTP settings as the newest snapshot has them. A chain that is gone serves its last requests as it was, and closes.
     pub(crate) fn http(&self) -> Arc<Http> {
+        self.look();
+        self.http.borrow().1.clone()
+    }
+
+    /// Follows the newest snapshot. Cheap when there is none since the last look.
+    pub(super) fn look(&self) {
         let snapshot = self.worker.snapshot();
         let mut known = self.http.borrow_mut();
         if known.0 != snapshot.generation {
@@ -55,7 +65,6 @@ impl Downstream {
                 _ => self.conn.close(Close::Graceful),
             }
         }
-        known.1.clone()
     }
 }
 
@@ -309,6 +318,8 @@ pub(crate) struct Conn {
     close: Cell<Close>,
     waker: RefCell<Option<Waker>>,
     active: Cell<u32>,
+    /// Since it was opened.
+    exchanges: Cell<u64>,
     idle_timeout: Cell<Duration>,
     head_timeout: Cell<Duration>,
     max_duration: Cell<Duration>,
@@ -362,6 +373,7 @@ impl Conn {
             close: Cell::new(Close::Open),
             waker: RefCell::new(None),
             active: Cell::new(0),
+            exchanges: Cell::new(0),
             idle_timeout: Cell::new(Duration::ZERO),
             head_timeout: Cell::new(Duration::ZERO),
             max_duration: Cell::new(Duration::ZERO),
@@ -423,23 +435,23 @@ impl Conn {
         false
     }
 
-    /// True when the next answer has to say that it is the last one.
-    pub(super) fn is_closing(&self) -> bool {
-        self.close.get() > Close::Open
-    }
-
-    /// Runs the codec until it ends or the connection is closed. It is told `from` what word on.
+    /// Runs the codec until it ends or the connection is closed. `look` may find that it has to be; `graceful` then tells the codec: HTTP/2 at once, it
+    /// knows how to finish; HTTP/1 only once no request comes any more, until then each answer says that it is the last.
     pub(super) async fn drive<C: Future>(
         &self,
         mut connection: Pin<&mut C>,
-        from: Close,
+        http1: bool,
+        look: impl Fn(),
         graceful: impl Fn(Pin<&mut C>),
     ) {
+        let from = if http1 { Close::Graceful } else { Close::Soon };
         let mut told = false;
+        let mut last_call = None;
         poll_fn(|task| {
+            look();
             match self.close.get() {
                 Close::Now => return Poll::Ready(()),
-                how if how >= from && !told => {
+                how if how >= from && !told && (!http1 || self.was_unused(&mut last_call, task)) => {
                     told = true;
                     graceful(connection.as_mut());
                 }
@@ -456,6 +468,21 @@ impl Conn {
         })
         .await;
     }
+
+    /// Whether a whole [`LAST_CALL`] has passed without a request.
+    fn was_unused(&self, last_call: &mut Option<(Pin<Box<Sleep>>, u64)>, task: &mut Context<'_>) -> bool {
+        let begin = || (Box::pin(sleep(LAST_CALL)), self.exchanges.get());
+        loop {
+            let (pause, exchanges) = last_call.get_or_insert_with(begin);
+            if pause.as_mut().poll(task).is_pending() {
+                return false;
+            }
+            if *exchanges == self.exchanges.get() && self.phase.state.load(Ordering::Relaxed) == IDLE {
+                return true;
+            }
+            *last_call = None;
+        }
+    }
 }
 
 /// One exchange of a connection; the connection is not idle before it is dropped.
@@ -465,15 +492,14 @@ pub(crate) struct Busy(Rc<Conn>);
 impl Busy {
     pub(super) fn new(conn: &Rc<Conn>) -> Self {
         conn.active.set(conn.active.get() + 1);
+        conn.exchanges.set(conn.exchanges.get() + 1);
         conn.phase.enter(BUSY);
         Self(conn.clone())
     }
-}
 
-impl Busy {
-    /// Its connection.
-    pub(super) fn conn(&self) -> &Conn {
-        &self.0
+    /// True when this exchange should be the connection's last.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.close.get() != Close::Open
     }
 }
 

@@ -1,6 +1,6 @@
 //! HTTP connections: hyper is the codec, the stack does the work.
 
-use super::connection::{Busy, Close, Downstream, Io};
+use super::connection::{Busy, Downstream, Io};
 use super::record::Recorded;
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
@@ -35,7 +35,8 @@ where
     let conn = downstream.conn.clone();
     let settings = downstream.http().mesh.clone();
     let version = downstream.facts.protocol;
-    let service = HttpService { downstream, stack: RefCell::new(stack) };
+    let look = || downstream.look();
+    let service = HttpService { downstream: downstream.clone(), stack: RefCell::new(stack) };
     let io = TokioIo::new(io);
     if version == Protocol::Http2 {
         let streams = settings.max_concurrent_streams.max(1);
@@ -49,7 +50,7 @@ where
             .max_pending_accept_reset_streams(MAX_RESETS)
             .enable_connect_protocol()
             .serve_connection(io, service);
-        conn.drive(pin!(connection), Close::Soon, http2::Connection::graceful_shutdown).await;
+        conn.drive(pin!(connection), false, look, http2::Connection::graceful_shutdown).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -57,7 +58,7 @@ where
             .header_read_timeout(None)
             .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize));
         let connection = builder.serve_connection(io, service).with_upgrades();
-        conn.drive(pin!(connection), Close::Graceful, http1::UpgradeableConnection::graceful_shutdown).await;
+        conn.drive(pin!(connection), true, look, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 }
 
@@ -127,7 +128,7 @@ where
             }
             _ if *this.http1 => {
                 announce_trailers(&mut response);
-                if this.busy.as_ref().is_some_and(|busy| busy.conn().is_closing()) {
+                if this.busy.as_ref().is_some_and(Busy::is_last) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
             }

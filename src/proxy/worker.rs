@@ -79,6 +79,8 @@ pub(crate) struct Worker {
     exchanges: RefCell<Vec<Rc<Activity>>>,
     tunnels: Rc<Tunnels>,
     tick: Notify,
+    /// The clock waits for longer than a [`TICK`].
+    at_rest: Cell<bool>,
     counts: super::counts::Counts,
 }
 
@@ -230,6 +232,7 @@ impl Worker {
             exchanges: RefCell::default(),
             tunnels: Rc::default(),
             tick: Notify::new(),
+            at_rest: Cell::new(false),
             snapshot: RefCell::new(snapshot),
             shared,
         };
@@ -349,11 +352,13 @@ impl Worker {
         loop {
             if self.conns.borrow().is_empty() && self.exchanges.borrow().is_empty() && self.pools.are_empty()
             {
+                self.at_rest.set(true);
                 self.tick.notified().await;
             } else {
                 let busy = !self.exchanges.borrow().is_empty()
                     || self.conns.borrow().iter().any(|conn| conn.is_waiting());
                 let pause = if busy { TICK } else { IDLE_TICK };
+                self.at_rest.set(!busy);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = self.tick.notified() => {}
@@ -378,10 +383,14 @@ impl Worker {
         }
     }
 
-    /// A connection was accepted: the clock has to run.
+    /// A connection was accepted: its time counts from now.
     pub(crate) fn connection_arrived(&self) {
         self.advance_clock();
-        if self.conns.borrow().is_empty() {
+    }
+
+    /// Something is under way whose time is limited: the clock has to run, if it does not.
+    fn hurry(&self) {
+        if self.at_rest.replace(false) {
             self.tick.notify_one();
         }
     }
@@ -391,6 +400,7 @@ impl Worker {
         let mut conns = self.conns.borrow_mut();
         conn.place.set(conns.len());
         conns.push(conn.clone());
+        self.hurry();
         self.shared.count(conn.direction()).fetch_add(1, Ordering::Relaxed);
         if self.shared.is_draining() && conn.direction() != Direction::Outbound {
             conn.close(Close::Soon);
@@ -402,6 +412,7 @@ impl Worker {
         let mut exchanges = self.exchanges.borrow_mut();
         activity.place.set(exchanges.len());
         exchanges.push(activity.clone());
+        self.hurry();
     }
 
     pub(crate) fn end_exchange(&self, activity: &Activity) {

@@ -9,7 +9,7 @@ pub fn service(host: &str, protocol: &str, endpoints: &[SocketAddr]) -> String {
 
 /// A service of one port.
 pub fn service_at(host: &str, port: u16, protocol: &str, endpoints: &[SocketAddr]) -> String {
-    let name = host.replace(['.', '*'], "-");
+    let name = host.replace('.', "-").replace('*', "any");
     let endpoints: Vec<_> = endpoints
         .iter()
         .map(|endpoint| format!("{{address: {}, ports: {{main: {}}}}}", endpoint.ip(), endpoint.port()))
@@ -32,7 +32,7 @@ spec:
 
 /// A VirtualService for one host of the sidecar; `spec` holds `http`, `tcp` or `tls` at its left margin.
 pub fn virtual_service(host: &str, spec: &str) -> String {
-    let name = host.replace(['.', '*'], "-");
+    let name = host.replace('.', "-").replace('*', "any");
     format!(
         "---
 apiVersion: networking.istio.io/v1
@@ -47,7 +47,7 @@ spec:
 
 /// A DestinationRule for one host; `spec` holds `trafficPolicy` or `subsets` at its left margin.
 pub fn destination_rule(host: &str, spec: &str) -> String {
-    let name = host.replace(['.', '*'], "-");
+    let name = host.replace('.', "-").replace('*', "any");
     format!(
         "---
 apiVersion: networking.istio.io/v1
