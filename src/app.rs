@@ -1,6 +1,7 @@
 //! The wiring: files to objects, objects to mesh, mesh to workers; start, reload, drain, stop.
 
 mod cpus;
+mod dns;
 mod pages;
 mod status;
 mod workers;
@@ -14,12 +15,13 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::resources::{Kind, ObjectKey, Resource, Spec, proxy};
 use crate::config::translate::{Input, Output, translate};
 use crate::mesh::{Direction, Mesh};
-use crate::proxy::Shared;
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
+use dns::DnsDiscovery;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use workers::Workers;
 
@@ -68,6 +70,7 @@ pub struct App {
     metrics: ConfigMetrics,
     registry: Arc<Registry>,
     mesh: Mesh,
+    dns: DnsDiscovery,
     servers: watch::Sender<bool>,
     _build: Series,
 }
@@ -111,6 +114,7 @@ impl App {
             drain: settings.drain.clone(),
             metrics: ConfigMetrics::new(&registry),
             mesh: Mesh::default(),
+            dns: DnsDiscovery::new(&registry, Handle::current()),
             store,
             watcher,
             workers,
@@ -192,6 +196,7 @@ impl App {
         }
         self.mesh = mesh.clone();
         let problems = self.workers.apply(mesh).await;
+        self.dns.reconcile(&self.workers.shared().snapshot());
         for problem in &problems {
             tracing::error!("{problem}");
         }
@@ -341,6 +346,3 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
-
-/// Used by pages and drain.
-pub(crate) type SharedState = Arc<Shared>;

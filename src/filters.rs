@@ -22,9 +22,9 @@ macro_rules! filters {
         }
 
         #[allow(non_camel_case_types, reason = "one variant per line of the table, named as the line")]
-        enum PortPlace { $($port,)* COUNT }
+        enum PortPlace { $($port,)* Count }
         #[allow(non_camel_case_types, reason = "one variant per line of the table, named as the line")]
-        enum RoutePlace { $($route,)* COUNT }
+        enum RoutePlace { $($route,)* Count }
 
         /// Where each filter before route matching finds its settings.
         #[allow(non_upper_case_globals, reason = "named as the line of the table")]
@@ -46,7 +46,7 @@ macro_rules! filters {
         impl PortSettings {
             /// Compiles the policy of a port. The error names filter and field.
             pub fn compile(&self) -> Result<Slots, String> {
-                let slots = Slots::empty(PortPlace::COUNT as usize);
+                let slots = Slots::empty(PortPlace::Count as usize);
                 $(let slots = slots.with(port::$port, compile_all::<$port_filter>(self.$port.iter())?);)*
                 Ok(slots)
             }
@@ -55,7 +55,7 @@ macro_rules! filters {
         impl RouteSettings {
             /// Compiles the settings of a route and those of one of its destinations after them. The error names filter and field.
             pub fn compile(&self, destination: &Self) -> Result<Slots, String> {
-                let slots = Slots::empty(RoutePlace::COUNT as usize);
+                let slots = Slots::empty(RoutePlace::Count as usize);
                 $(let slots = slots.with(
                     route::$route,
                     compile_all::<$route_filter>(self.$route.iter().chain(&destination.$route))?,

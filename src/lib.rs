@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod filters;
 pub mod mesh;
 pub mod proxy;

@@ -27,6 +27,7 @@ mod tunnel;
 mod upstream;
 mod worker;
 
+pub(crate) use canonicalise::canonicalise;
 pub use limits::LIMITS;
 pub(crate) use listener::Socket;
 pub(crate) use worker::{Command, run};

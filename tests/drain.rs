@@ -1,5 +1,7 @@
 //! SIGTERM: the process goes away, and nobody who plays by the rules loses a request.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use futures_util::{SinkExt, StreamExt};

@@ -1,5 +1,7 @@
 //! Each test is named by its row in the table of what has gone wrong in other proxies.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::objects::{service, virtual_service};

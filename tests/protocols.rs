@@ -1,5 +1,7 @@
 //! What goes in as HTTP/1, HTTP/2, gRPC, WebSocket or plain bytes comes out as it should.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use futures_util::{SinkExt, StreamExt};

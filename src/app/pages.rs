@@ -2,6 +2,7 @@
 
 use super::Status;
 use crate::admin::{self, Call, Reply, Routes, State};
+use crate::explain::{Question, explain};
 use crate::mesh::Direction;
 use crate::proxy::LIMITS;
 use crate::snapshot::Resource;
@@ -27,6 +28,11 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
             "/routes",
             "route tables: hosts, rules in order, where each was written",
             page(status, routes_page),
+        )
+        .get(
+            "/explain",
+            "the way of a request: ?method=GET&url=http://HOST/PATH&header=NAME:%20VALUE, &inbound, &format=text",
+            explain_page(status),
         )
         .get("/limits", "every limit: default, unit, scope", admin::limits(LIMITS))
         .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
@@ -82,6 +88,28 @@ fn page(
 ) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
     let status = status.clone();
     move |_| ready(Reply::json(&render(&status)))
+}
+
+fn explain_page(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+    let status = status.clone();
+    move |call| {
+        let query = &call.query;
+        let headers = query.iter().filter(|(key, _)| *key == "header").map(|(_, line)| line);
+        let method = query.value("method").unwrap_or("GET");
+        let question = Question::parse(method, query.value("url").unwrap_or_default(), headers);
+        ready(match question {
+            Ok(question) => {
+                let question = question.inbound(query.has("inbound"));
+                let explanation = explain(&status.shared().snapshot(), &question);
+                if query.value("format") == Some("text") {
+                    Reply::text(explanation.to_string())
+                } else {
+                    Reply::json(&explanation)
+                }
+            }
+            Err(error) => Reply::error(StatusCode::BAD_REQUEST, error.to_string()),
+        })
+    }
 }
 
 fn quit(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {

@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// The proxy's own log as JSON.
     #[arg(long)]
     log_json: bool,
+    /// End at once when standard input is closed: whoever started us is gone.
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
 }
 
 pub(crate) fn main(args: Args) -> ExitCode {
@@ -55,7 +58,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
     runtime.block_on(async {
         let options =
             Options { config: args.config, proxy: args.proxy, strict: args.strict, levels: Some(levels) };
-        let stop = match signals() {
+        let stop = match signals(args.exit_with_stdin) {
             Ok(stop) => stop,
             Err(error) => {
                 out::complain(format_args!("signals cannot be received: {error}"));
@@ -74,10 +77,22 @@ pub(crate) fn main(args: Args) -> ExitCode {
     })
 }
 
-/// A word for each SIGTERM and SIGINT.
-fn signals() -> io::Result<mpsc::Receiver<()>> {
+/// A word for each SIGTERM and SIGINT, and two, which end without a drain, when standard input is closed.
+fn signals(exit_with_stdin: bool) -> io::Result<mpsc::Receiver<()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (sender, stop) = mpsc::channel(2);
+    if exit_with_stdin {
+        let sender = sender.clone();
+        // A thread of its own: a read of standard input cannot be cancelled, and must not hold up the end of the runtime.
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+            // An error ends it as the end of input does.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            for _ in 0..2 {
+                // Whoever listened is on its way out already.
+                let _ = sender.blocking_send(());
+            }
+        })?;
+    }
     tokio::spawn(async move {
         loop {
             tokio::select! {

@@ -27,6 +27,9 @@ mod telemetry;
 mod virtual_services;
 mod workloads;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, LazyLock};
 
 pub use check::check;
@@ -125,7 +128,7 @@ impl<'a> World<'a> {
         let workloads = Workloads::new(&index, &proxy.cluster);
         let bound = virtual_services::bind(&index, &settings);
         let rules = Rules::new(&index, &settings, namespace, proxy);
-        let node = node(proxy, input.proxy);
+        let node = node(proxy, settings.trust_domain(proxy), input.proxy);
         Self {
             index,
             settings,
@@ -151,7 +154,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn node(proxy: &Proxy, object: &Resource) -> Node {
+fn node(proxy: &Proxy, trust_domain: &str, object: &Resource) -> Node {
     let written = &proxy.workload;
     let name = if written.name.is_empty() { &*object.key.name } else { &written.name };
     let account = written.service_account.as_deref().unwrap_or("default");
@@ -165,7 +168,7 @@ fn node(proxy: &Proxy, object: &Resource) -> Node {
         namespace: Arc::clone(&object.key.namespace),
         name: Arc::clone(&object.key.name),
         workload: Arc::new(workload),
-        trust_domain: proxy.trust_domain.as_str().into(),
+        trust_domain: trust_domain.into(),
         locality: Locality {
             region: proxy.locality.region.as_str().into(),
             zone: proxy.locality.zone.as_str().into(),

@@ -106,6 +106,17 @@ impl fmt::Display for Authority<'_> {
     }
 }
 
+/// Host and port of an authority that is written canonically already (as [`Authority`] displays it): one look for the colon.
+#[must_use]
+pub fn split_canonical(text: &[u8]) -> (&str, Option<u16>) {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    match text.rsplit_once(':') {
+        // The colons of an IPv6 address stand within brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (text, None),
+    }
+}
+
 /// Why the authority of a request is refused. All are answered with 400 (RFC 9112 section 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum AuthorityRefusal {

@@ -8,16 +8,19 @@ use crate::mesh::{HttpChain, PathNormalization};
 use crate::snapshot::Http;
 use filter_api::{Error, Reason, Request};
 use http::header::{EXPECT, HOST};
+use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, Version};
+use std::net::IpAddr;
 
 /// Refuses what could be read in two ways, removes what belongs to the connection, writes the rest in one way.
 pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error> {
     let chain = request.cx.chain.clone();
     let Some(http) = chain.downcast_ref::<Http>() else { return Err(Reason::Internal.into()) };
-    let settings = &*http.mesh;
-    let result = canonicalise(settings, request);
+    let peer = request.cx.connection.remote.ip();
+    let result = canonicalise(&http.mesh, &mut request.head, peer);
     let mut facts = request.cx.facts.borrow_mut();
+    facts.grpc = result.is_ok() && grpc::is_grpc(&request.head.headers);
     facts.method = Some(request.head.method.clone());
     facts.target = Some(request.head.uri.clone());
     let headers = &request.head.headers;
@@ -29,8 +32,8 @@ pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error>
     result
 }
 
-fn canonicalise(settings: &HttpChain, request: &mut Request) -> Result<(), Error> {
-    let head = &mut request.head;
+/// Makes a head canonical as these settings say, for a request of `peer`. Pure: the data path and `explain` call the same.
+pub(crate) fn canonicalise(settings: &HttpChain, head: &mut Parts, peer: IpAddr) -> Result<(), Error> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let limits = HeadLimits {
         max_count: settings.max_headers as usize,
@@ -65,16 +68,12 @@ fn canonicalise(settings: &HttpChain, request: &mut Request) -> Result<(), Error
     headers::join_cookies(&mut head.headers, seen);
     if settings.edge {
         headers::strip_control(&mut head.headers, seen);
-        let peer = request.cx.connection.remote.ip();
         forwarded::append_forwarded_for(&mut head.headers, peer);
     }
     forwarded::set_forwarded_proto(&mut head.headers, false, !settings.edge || settings.trusted_hops > 0);
     forwarded::ensure_request_id(&mut head.headers, !settings.edge || settings.trusted_hops > 0);
     // hyper has asked for the body as soon as the upstream wants it: the expectation ends here.
     head.headers.remove(EXPECT);
-    if grpc::is_grpc(&head.headers) {
-        request.cx.facts.borrow_mut().grpc = true;
-    }
     Ok(())
 }
 
@@ -85,7 +84,8 @@ fn needs_host(authority: &Authority<'_>, header: Option<&HeaderValue>) -> bool {
     let Some(rest) = header.strip_prefix(authority.host.as_bytes()) else { return true };
     match authority.port {
         None => !rest.is_empty(),
-        Some(_) => rest.first() != Some(&b':'),
+        // A leading zero is read away.
+        Some(_) => !matches!(rest, [b':', first, ..] if *first != b'0'),
     }
 }
 

@@ -50,7 +50,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined: where calls meet in one function, each branch copies the inner future once more.
+    #[inline(never)]
     fn call(&mut self, mut request: Request) -> Self::Future {
         match (self.check)(&self.worker, &mut request) {
             Ok(()) => Early::go_on(self.inner.call(request)),

@@ -18,8 +18,8 @@ pub(crate) struct Picked {
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     pub(crate) target: Target,
     pub(crate) pool: Rc<EndpointPool>,
-    in_flight: Option<InFlight>,
-    permit: Option<Permit>,
+    _in_flight: Option<InFlight>,
+    _permit: Option<Permit>,
 }
 
 /// See the module's documentation.
@@ -56,10 +56,10 @@ impl Picked {
             return Ok(Self {
                 cluster: cluster.clone(),
                 endpoint: None,
-                in_flight: None,
+                _in_flight: None,
                 target: Target::Socket(address),
                 pool,
-                permit: None,
+                _permit: None,
             });
         }
         let endpoint = cluster.pick(&mut || worker.random(), tried);
@@ -67,10 +67,18 @@ impl Picked {
         let (Some(endpoint), Some(target)) = (endpoint, target) else { return Err(nobody(cluster)) };
         let pool = match cluster.mesh.proxy_protocol {
             None => worker.pools.of(cluster.state.id, endpoint.id),
+            // Its header names one downstream: no other may use the connection.
             Some(_) => Pools::for_one_request(),
         };
-        let in_flight = Some(endpoint.begin());
-        Ok(Self { cluster: cluster.clone(), in_flight, endpoint: Some(endpoint), target, pool, permit: None })
+        let _in_flight = Some(endpoint.begin());
+        Ok(Self {
+            cluster: cluster.clone(),
+            _in_flight,
+            endpoint: Some(endpoint),
+            target,
+            pool,
+            _permit: None,
+        })
     }
 }
 
@@ -90,7 +98,7 @@ fn nobody(cluster: &Cluster) -> Error {
 impl Picked {
     /// Keeps a permit as long as the endpoint is in use.
     pub(crate) fn holding(mut self, permit: Option<Permit>) -> Self {
-        self.permit = permit;
+        self._permit = permit;
         self
     }
 }
@@ -121,7 +129,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined: where calls meet in one function, each branch copies the inner future once more.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
         match self.pick(&request.cx) {
             Ok(picked) => Early::go_on(self.inner.call((request, picked))),

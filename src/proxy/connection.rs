@@ -60,7 +60,7 @@ impl Downstream {
             let chain = listener.and_then(|listener| listener.chain(&query(&self.facts, self.transport)));
             match chain.map(|chain| &chain.protocol) {
                 Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => {
-                    known.1 = http.clone()
+                    known.1 = http.clone();
                 }
                 _ => self.conn.close(Close::Graceful),
             }
@@ -80,9 +80,8 @@ pub(super) async fn serve<S>(
         + Clone
         + 'static,
 {
-    let snapshot = worker.snapshot();
-    let Some(bound) = snapshot.listener(&listener).cloned() else { return };
-    drop(snapshot);
+    let bound = worker.snapshot().listener(&listener).cloned();
+    let Some(bound) = bound else { return };
     let unix = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let direct_remote = peer.unwrap_or(unix);
     let mut local = stream.local_address().unwrap_or(unix);
@@ -333,6 +332,9 @@ pub(crate) struct Conn {
 pub(crate) enum Close {
     /// It goes on.
     Open,
+    /// HTTP/2 as `Graceful`. HTTP/1 after its next answer, `Connection: close`: a client may be sending on an idle connection right now, and what it
+    /// sends would be lost.
+    Soon,
     /// After the exchanges that are under way: GOAWAY, `Connection: close`.
     Graceful,
     /// At once.
@@ -433,8 +435,8 @@ impl Conn {
         false
     }
 
-    /// Runs the codec until it ends or the connection is closed. `look` may find that it has to be; `graceful` then tells the codec, of HTTP/1 once no
-    /// request comes any more.
+    /// Runs the codec until it ends or the connection is closed. `look` may find that it has to be; `graceful` then tells the codec: HTTP/2 at once, it
+    /// knows how to finish; HTTP/1 only once no request comes any more, until then each answer says that it is the last.
     pub(super) async fn drive<C: Future>(
         &self,
         mut connection: Pin<&mut C>,
@@ -442,20 +444,18 @@ impl Conn {
         look: impl Fn(),
         graceful: impl Fn(Pin<&mut C>),
     ) {
+        let from = if http1 { Close::Graceful } else { Close::Soon };
         let mut told = false;
         let mut last_call = None;
         poll_fn(|task| {
             look();
             match self.close.get() {
-                Close::Open => {}
-                Close::Graceful if told => {}
-                Close::Graceful => {
-                    if !http1 || self.was_unused(&mut last_call, task) {
-                        told = true;
-                        graceful(connection.as_mut());
-                    }
-                }
                 Close::Now => return Poll::Ready(()),
+                how if how >= from && !told && (!http1 || self.was_unused(&mut last_call, task)) => {
+                    told = true;
+                    graceful(connection.as_mut());
+                }
+                _ => {}
             }
             if connection.as_mut().poll(task).is_ready() {
                 return Poll::Ready(());

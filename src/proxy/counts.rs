@@ -11,7 +11,15 @@ use std::cell::RefCell;
 pub(super) struct Counts {
     events: WorkerEvents,
     limits: RefCell<FxHashMap<Reason, LimitMetrics>>,
-    pools: RefCell<FxHashMap<u32, PoolMetrics>>,
+    pools: RefCell<FxHashMap<u32, Pool>>,
+}
+
+/// The pool metrics of a cluster, and what they say of this worker.
+#[derive(Debug)]
+struct Pool {
+    metrics: PoolMetrics,
+    idle: i64,
+    active: i64,
 }
 
 impl Counts {
@@ -52,9 +60,22 @@ impl Counts {
     /// Calls `with` with the pool metrics of a cluster.
     pub(super) fn pool(&self, metrics: &WorkerMetrics, cluster: &Cluster, with: impl FnOnce(&PoolMetrics)) {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools
-            .entry(cluster.state.id)
-            .or_insert_with(|| PoolMetrics::new(metrics.registry(), &cluster.mesh.name));
-        with(pool);
+        let pool = pools.entry(cluster.state.id).or_insert_with(|| Pool {
+            metrics: PoolMetrics::new(metrics.registry(), &cluster.mesh.name),
+            idle: 0,
+            active: 0,
+        });
+        with(&pool.metrics);
+    }
+
+    /// Says how many connections of each cluster are idle and open now.
+    pub(super) fn pool_sizes(&self, metrics: &WorkerMetrics, count: impl Fn(u32) -> (usize, usize)) {
+        for (cluster, pool) in &mut *self.pools.borrow_mut() {
+            let (idle, open) = count(*cluster);
+            let (idle, active) = (idle as i64, open.saturating_sub(idle) as i64);
+            pool.metrics.shift_idle(metrics, idle - pool.idle);
+            pool.metrics.shift_active(metrics, active - pool.active);
+            (pool.idle, pool.active) = (idle, active);
+        }
     }
 }

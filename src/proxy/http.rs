@@ -50,7 +50,7 @@ where
             .max_pending_accept_reset_streams(MAX_RESETS)
             .enable_connect_protocol()
             .serve_connection(io, service);
-        conn.drive(pin!(connection), false, look, |connection| connection.graceful_shutdown()).await;
+        conn.drive(pin!(connection), false, look, http2::Connection::graceful_shutdown).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -58,7 +58,7 @@ where
             .header_read_timeout(None)
             .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize));
         let connection = builder.serve_connection(io, service).with_upgrades();
-        conn.drive(pin!(connection), true, look, |connection| connection.graceful_shutdown()).await;
+        conn.drive(pin!(connection), true, look, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 }
 
@@ -157,7 +157,11 @@ fn announce_trailers(response: &mut http::Response<Recorded>) {
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if grpc && !response.headers().contains_key(TRAILER) {
+    let announced = response.headers().contains_key(TRAILER);
+    if !grpc && !announced {
+        response.body_mut().lose_trailers();
+    }
+    if grpc && !announced {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
         response.headers_mut().insert(TRAILER, names);
     }

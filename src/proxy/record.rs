@@ -9,7 +9,7 @@ use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
 use bytes::Bytes;
 use filter_api::{Body, ConnectionFacts, Cx, Error, Facts, Meter, Observers, Reason, Request, Response};
-use http::header::SERVER;
+use http::header::{CONTENT_LENGTH, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -41,6 +41,8 @@ pub(crate) struct Recorded {
     recorder: Option<Recorder>,
     /// The connection is not idle before the last byte.
     busy: Option<Busy>,
+    /// The codec will not send trailers: HTTP/1, and the head announced none.
+    trailers_lost: bool,
 }
 
 /// Watches one exchange from its head to its last byte. Dropped early, it records that the downstream went away.
@@ -178,7 +180,14 @@ impl Recorder {
 
     /// The head of the response is there.
     fn begin(mut self, response: Response) -> http::Response<Recorded> {
-        let Response { mut head, body } = response;
+        let Response { mut head, mut body } = response;
+        if self.cx.facts.borrow().method == Some(Method::HEAD) && !body.is_empty() {
+            // A codec drops the body of an answer to HEAD unread, which would look like a downstream that went away. Its length is all it tells.
+            if let Some(length) = body.size_hint().exact() {
+                head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+            }
+            body = Body::empty();
+        }
         self.status = head.status.as_u16();
         self.grpc_status = grpc_status(&head.headers);
         {
@@ -198,7 +207,10 @@ impl Recorder {
         head.version = self.version.max(Version::HTTP_11);
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
-        http::Response::from_parts(head, Recorded { body, recorder: Some(self), busy: None })
+        http::Response::from_parts(
+            head,
+            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false },
+        )
     }
 
     /// Another byte went to the downstream.
@@ -351,8 +363,13 @@ impl Recorded {
         self.busy = Some(busy);
     }
 
+    /// The head announces no trailers to an HTTP/1 downstream: any that come are lost, and counted.
+    pub(crate) fn lose_trailers(&mut self) {
+        self.trailers_lost = true;
+    }
+
     /// Takes the body apart for a tunnel: its observers and its record outlive the HTTP exchange.
-    pub(crate) fn into_tunnel(&mut self) -> (Option<Recorder>, Observers) {
+    pub(crate) fn take_for_tunnel(&mut self) -> (Option<Recorder>, Observers) {
         (self.recorder.take(), self.body.take_observers())
     }
 }
@@ -368,8 +385,8 @@ impl HttpBody for Recorded {
         let ending = match &polled {
             Poll::Pending if recorder.activity.expired.get() => {
                 let error = Error::new(Reason::StreamIdle).sent(true);
+                this.body.reset(Reason::StreamIdle);
                 this.end(Ending::Broken(Reason::StreamIdle));
-                this.body = Body::empty();
                 return Poll::Ready(Some(Err(error)));
             }
             Poll::Pending => {
@@ -381,7 +398,12 @@ impl HttpBody for Recorded {
                     recorder.sent(data.len());
                     this.body.is_end_stream().then_some(Ending::Complete(None))
                 }
-                (None, trailers) => Some(Ending::Complete(trailers)),
+                (None, trailers) => {
+                    if this.trailers_lost && trailers.is_some_and(|trailers| !trailers.is_empty()) {
+                        recorder.worker.count_lost_trailers();
+                    }
+                    Some(Ending::Complete(trailers))
+                }
             },
             Poll::Ready(Some(Err(error))) => Some(Ending::Broken(error.reason())),
             Poll::Ready(None) => Some(Ending::Complete(None)),

@@ -1,6 +1,7 @@
 //! Turns failures into answers. The only place that does.
 
 use super::headers::grpc;
+use super::worker::Worker;
 use filter_api::{Cx, Error, Reason, Record, Request, Response};
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
@@ -8,22 +9,26 @@ use pin_project_lite::pin_project;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
 /// Turns an `Error` into an HTTP or gRPC answer and a panic into an `Error`: the process and the other exchanges go on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReplyLayer;
+#[derive(Clone)]
+pub(crate) struct ReplyLayer(pub(crate) Rc<Worker>);
 
 /// See [`ReplyLayer`].
-#[derive(Clone, Debug)]
-pub(crate) struct ReplyService<S>(S);
+#[derive(Clone)]
+pub(crate) struct ReplyService<S> {
+    worker: Rc<Worker>,
+    inner: S,
+}
 
 impl<S> Layer<S> for ReplyLayer {
     type Service = ReplyService<S>;
 
     fn layer(&self, inner: S) -> ReplyService<S> {
-        ReplyService(inner)
+        ReplyService { worker: self.0.clone(), inner }
     }
 }
 
@@ -41,11 +46,11 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let cx = request.cx.clone();
-        let (inner, failed) = match catch_unwind(AssertUnwindSafe(|| self.0.call(request))) {
+        let (inner, failed) = match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
             Ok(inner) => (Some(inner), None),
-            Err(panic) => (None, Some(panicked(panic.as_ref()))),
+            Err(panic) => (None, Some(panicked(&self.worker, panic.as_ref()))),
         };
-        ReplyFuture { inner, failed, cx }
+        ReplyFuture { inner, failed, cx, worker: self.worker.clone() }
     }
 }
 
@@ -56,6 +61,7 @@ pin_project! {
         inner: Option<F>,
         failed: Option<Error>,
         cx: Cx,
+        worker: Rc<Worker>,
     }
 }
 
@@ -70,7 +76,7 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ReplyFuture<F> {
                 Ok(Poll::Ready(result)) => result,
                 Err(panic) => {
                     this.inner.set(None);
-                    Err(panicked(panic.as_ref()))
+                    Err(panicked(this.worker, panic.as_ref()))
                 }
             },
             None => Err(this.failed.take().unwrap_or_else(|| Reason::Internal.into())),
@@ -79,7 +85,8 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ReplyFuture<F> {
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+fn panicked(worker: &Worker, panic: &(dyn std::any::Any + Send)) -> Error {
+    worker.count_panic();
     let words = panic
         .downcast_ref::<&str>()
         .map(|words| (*words).to_owned())

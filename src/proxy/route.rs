@@ -1,18 +1,20 @@
 //! Route match: host, then rules, then one destination by weight.
 
-use super::authority::request_authority;
+use super::authority::split_canonical;
 use super::worker::Worker;
 use crate::snapshot::{Http, Miss};
 use filter_api::{Error, Matched, NoTrace, Reason, Request};
+use http::HeaderValue;
+use http::header::HOST;
 
 /// Finds the route of a request whose head is canonical.
 pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error> {
     let chain = request.cx.chain.clone();
     let Some(http) = chain.downcast_ref::<Http>() else { return Err(Reason::Internal.into()) };
     let head = &request.head;
-    // Canonicalised before: it cannot fail again, and HTTP/1.0 without Host has none.
-    let authority = request_authority(head.version, &head.method, &head.uri, &head.headers).ok().flatten();
-    let (host, port) = authority.as_ref().map_or(("", None), |authority| (&*authority.host, authority.port));
+    // Written by the canonicaliser; HTTP/1.0 may have none.
+    let host = head.headers.get(HOST).map_or(&[][..], HeaderValue::as_bytes);
+    let (host, port) = split_canonical(host);
     let route = http.routes.select(host, port, head, &mut NoTrace).map_err(|miss| {
         let table = &http.routes.mesh.name;
         let host = if host.is_empty() { "(none)" } else { host };

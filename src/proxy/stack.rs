@@ -22,13 +22,17 @@ pub(crate) fn build(
         // Sees every outcome: answers and failures of all layers below, panics, and exchanges that were dropped.
         .layer(RecordLayer::new(worker.clone()))
         // Turns failures into answers, and a panic into a failure.
-        .layer(ReplyLayer)
+        .layer(ReplyLayer(worker.clone()))
         .layer(CheckLayer::new(worker.clone(), canonicalise::check))
         .layer(CheckLayer::new(worker.clone(), route::check))
         .layer(FilterLayer::<Transform>::new(filters::route::transform))
         .layer(TimeoutLayer::new(filters::route::timeout))
         .layer(cluster::PickLayer::new(worker.clone()))
         .service(tower::service_fn(move |(request, picked)| {
-            upstream::call(innermost.clone(), request, picked)
+            // Boxed, the one allocation of the stack: every layer above moves its inner future, and this one is large.
+            Box::pin(upstream::call(innermost.clone(), request, picked))
         }))
 }
+
+#[cfg(test)]
+mod tests;

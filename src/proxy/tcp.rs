@@ -261,7 +261,7 @@ impl Half {
                 match Pin::new(&mut *writer).poll_shutdown(task) {
                     Poll::Ready(Ok(())) => self.done = true,
                     Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
-                        self.done = true
+                        self.done = true;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Writer)),
                     Poll::Pending => return Poll::Pending,

@@ -19,7 +19,7 @@ pub(super) fn start(
     response: &mut http::Response<Recorded>,
 ) {
     let Some(upstream) = response.extensions_mut().remove::<OnUpgrade>() else { return };
-    let (recorder, observers) = response.body_mut().into_tunnel();
+    let (recorder, observers) = response.body_mut().take_for_tunnel();
     let tunnel = worker.open_tunnel(direction);
     tokio::task::spawn_local(async move {
         let (mut recorder, observers) = (recorder, observers);

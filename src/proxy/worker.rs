@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Listen(Name, Socket),
     /// Stop accepting for this listener.
     Close(Name),
-    /// Close connections gracefully, spread over this time. `Some`: only those of this direction or listener set.
+    /// Ask the connections of a direction to go elsewhere, spread over this time.
     Drain(Direction, Duration),
     /// A new snapshot is there: let go of what it does not know any more.
     Reconcile,
@@ -350,7 +350,8 @@ impl Worker {
     /// Watches the limits of connections and exchanges. Sleeps for good while there are none.
     async fn keep_time(self: Rc<Self>) {
         loop {
-            if self.conns.borrow().is_empty() && self.exchanges.borrow().is_empty() {
+            if self.conns.borrow().is_empty() && self.exchanges.borrow().is_empty() && self.pools.are_empty()
+            {
                 self.at_rest.set(true);
                 self.tick.notified().await;
             } else {
@@ -378,6 +379,7 @@ impl Worker {
             let limits: HashMap<u32, &mesh::Pool> =
                 snapshot.clusters().map(|cluster| (cluster.state.id, &cluster.mesh.pool)).collect();
             self.pools.expire(now, |cluster| limits.get(&cluster).map(|pool| (*pool).clone()));
+            self.counts.pool_sizes(&self.metrics, |cluster| self.pools.count(cluster));
         }
     }
 
@@ -401,7 +403,7 @@ impl Worker {
         self.hurry();
         self.shared.count(conn.direction()).fetch_add(1, Ordering::Relaxed);
         if self.shared.is_draining() && conn.direction() != Direction::Outbound {
-            conn.close(Close::Graceful);
+            conn.close(Close::Soon);
         }
         Registered { worker: self.clone(), conn: conn.clone() }
     }
@@ -430,13 +432,15 @@ impl Worker {
         Tunnel(Rc::new(OpenTunnel { all: self.tunnels.clone(), shared: self.shared.clone(), direction }))
     }
 
-    /// Asks every connection of this direction to go elsewhere, spread over some time so that the clients do not all return at once.
+    /// Asks every connection of this direction to go elsewhere: with its next answer, spread over some time so that the clients do not all return
+    /// at once; or, with no time left, even if it is idle.
     async fn drain(self: Rc<Self>, direction: Direction, over: Duration) {
         let conns: Vec<_> =
             self.conns.borrow().iter().filter(|conn| conn.direction() == direction).cloned().collect();
         let Some(step) = over.checked_div(u32::try_from(conns.len()).unwrap_or(u32::MAX)) else { return };
+        let how = if over.is_zero() { Close::Graceful } else { Close::Soon };
         for conn in conns {
-            conn.close(Close::Graceful);
+            conn.close(how);
             if !step.is_zero() {
                 tokio::time::sleep(step).await;
             }
@@ -488,6 +492,20 @@ impl Worker {
     pub(crate) fn count_accept_error(&self, listener: &str, error: &io::Error) {
         self.counts.accept_error(&self.metrics);
         tracing::warn!(listener, %error, "accepting a connection failed");
+    }
+
+    /// Trailers came that HTTP/1 cannot carry, since the head did not announce them.
+    pub(crate) fn count_lost_trailers(&self) {
+        self.counts.trailers_lost(&self.metrics);
+    }
+
+    pub(crate) fn count_panic(&self) {
+        self.counts.panicked(&self.metrics);
+    }
+
+    /// A request found a limit of its cluster's pool reached.
+    pub(crate) fn count_overflow(&self, cluster: &Cluster) {
+        self.counts.pool(&self.metrics, cluster, |pool| pool.overflowed(&self.metrics));
     }
 
     pub(crate) fn count_upstream_connection(&self, cluster: &Cluster) {

@@ -35,6 +35,7 @@ pub struct Frames(mpsc::Sender<Frame<Bytes>>);
 
 impl ChannelBody {
     /// A body and its sender.
+    #[allow(clippy::new_ret_no_self, reason = "both ends come of it, the body boxed")]
     pub fn new() -> (Frames, BoxBody) {
         let (sender, receiver) = mpsc::channel(4);
         (Frames(sender), Self(receiver).boxed_unsync())

@@ -1,6 +1,9 @@
 //! Turns the hooks of a filter into a tower layer.
 
-use crate::{End, Error, Filter, FilterPlace, Next, Observer, Outcome, Request, Response, Slot, Step};
+use crate::{
+    Cx, End, Error, Filter, FilterPlace, Next, Observer, Outcome, Reason, Request, Response, Slot, Slots,
+    Step,
+};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
@@ -46,27 +49,53 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined: as a call of its own, each layer writes its future where the outermost one wants it. Inlined into one another, the branches
+    // meet, and every layer copies the futures of all layers inside.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
-        let slots = match F::PLACE {
-            FilterPlace::Port => Some(&request.cx.port),
-            FilterPlace::Route => request.cx.matched().map(|matched| &matched.slots),
+        if slots::<F>(&request.cx).is_some_and(|slots| slots.holds(self.slot)) {
+            return self.judge(request);
+        }
+        FilterFuture { state: State::Pass { inner: self.inner.call(request) } }
+    }
+}
+
+impl<F, S> FilterService<F, S>
+where
+    F: Filter,
+    S: Service<Request, Response = Response, Error = Error> + Clone,
+{
+    // Apart from `call`, so that a filter that is off is one branch and no more code.
+    #[inline(never)]
+    fn judge(&mut self, request: Request) -> FilterFuture<F, S> {
+        let cx = request.cx.clone();
+        let Some(settings) = settings(&cx, self.slot) else {
+            let detail = format!("the place of filter {} holds the settings of another filter", F::NAME);
+            let result = Some(Err(Error::new(Reason::Internal).detail(detail)));
+            return FilterFuture { state: State::Done { result } };
         };
-        let Some(settings) = slots.and_then(|slots| slots.share(self.slot)) else {
-            return FilterFuture { state: State::Pass { inner: self.inner.call(request) } };
-        };
-        let state = match F::on_request(&settings, request) {
-            Step::Continue(request, _) if !F::AFTER => State::Pass { inner: self.inner.call(request) },
-            Step::Continue(request, state) => {
-                let live = Live(Some((settings, state)));
-                State::Live { inner: self.inner.call(request), live }
-            }
+        let state = match F::on_request(settings, request) {
+            Step::Continue(request, state) => State::go_on(&mut self.inner, request, cx, self.slot, state),
             Step::Reply(response) => State::Done { result: Some(Ok(response)) },
             Step::Fail(error) => State::Done { result: Some(Err(error)) },
-            Step::Wait(next) => State::Wait { next, settings, service: self.inner.clone() },
+            Step::Wait(next) => State::Wait { next, cx, slot: self.slot, service: self.inner.clone() },
         };
         FilterFuture { state }
     }
+}
+
+/// The slots that hold the settings of `F`.
+#[inline]
+fn slots<F: Filter>(cx: &Cx) -> Option<&Slots> {
+    match F::PLACE {
+        FilterPlace::Port => Some(&cx.port),
+        FilterPlace::Route => cx.matched().map(|matched| &matched.slots),
+    }
+}
+
+#[inline]
+fn settings<F: Filter>(cx: &Cx, slot: Slot<F>) -> Option<&Vec<F::Compiled>> {
+    slots::<F>(cx)?.read(slot)
 }
 
 pin_project! {
@@ -85,7 +114,7 @@ pin_project! {
         // The response and the end will be looked at.
         Live { #[pin] inner: S::Future, live: Live<F> },
         // The filter is asking somebody.
-        Wait { next: Next<F::State>, settings: Arc<Vec<F::Compiled>>, service: S },
+        Wait { next: Next<F::State>, cx: Cx, slot: Slot<F>, service: S },
         // It answered at once.
         Done { result: Option<Result<Response, Error>> },
     }
@@ -98,10 +127,35 @@ where
 {
     type Output = Result<Response, Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
+        if let StateProj::Pass { inner } = state.as_mut().project() {
+            return inner.poll(cx);
+        }
+        state.poll_live(cx)
+    }
+}
+
+impl<F, S> State<F, S>
+where
+    F: Filter,
+    S: Service<Request, Response = Response, Error = Error>,
+{
+    #[inline]
+    fn go_on(service: &mut S, request: Request, cx: Cx, slot: Slot<F>, state: F::State) -> Self {
+        if !F::AFTER {
+            return Self::Pass { inner: service.call(request) };
+        }
+        // Before the call: if that panics, the end is told all the same.
+        let live = Live { cx, slot, state: Some(state) };
+        Self::Live { inner: service.call(request), live }
+    }
+
+    #[inline(never)]
+    fn poll_live(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response, Error>> {
         loop {
-            let next = match state.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StateProj::Pass { inner } => return inner.poll(cx),
                 StateProj::Live { inner, live } => {
                     let result = ready!(inner.poll(cx));
@@ -111,67 +165,89 @@ where
                     Some(result) => return Poll::Ready(result),
                     None => return Poll::Pending,
                 },
-                StateProj::Wait { next, settings, service } => match ready!(next.as_mut().poll(cx)) {
+                StateProj::Wait { next, cx: exchange, slot, service } => match ready!(next.as_mut().poll(cx))
+                {
                     Step::Continue(request, carried) => {
-                        let live = Live(Some((settings.clone(), carried)));
-                        State::Live { inner: service.call(request), live }
+                        Self::go_on(service, request, exchange.clone(), *slot, carried)
                     }
-                    Step::Reply(response) => return Poll::Ready(Ok(response)),
-                    Step::Fail(error) => return Poll::Ready(Err(error)),
+                    Step::Reply(response) => Self::Done { result: Some(Ok(response)) },
+                    Step::Fail(error) => Self::Done { result: Some(Err(error)) },
                     Step::Wait(again) => {
                         *next = again;
                         continue;
                     }
                 },
             };
-            state.set(next);
+            self.set(next);
         }
     }
 }
 
-/// What a live filter carries until the end; tells it on drop.
-struct Live<F: Filter>(Option<(Arc<Vec<F::Compiled>>, F::State)>);
+/// What a live filter carries until the head of the response is there; dropped before, it tells the end.
+struct Live<F: Filter> {
+    cx: Cx,
+    slot: Slot<F>,
+    state: Option<F::State>,
+}
+
+/// What it carries from there to the end of the body. Leaves the worker with the body, so it shares the settings and not the context.
+struct Ending<F: Filter> {
+    settings: Arc<Vec<F::Compiled>>,
+    state: Option<F::State>,
+}
 
 impl<F: Filter> Live<F> {
     fn finish(&mut self, result: Result<Response, Error>) -> Result<Response, Error> {
-        let Some((settings, mut state)) = self.0.take() else { return result };
         match result {
             Ok(mut response) => {
-                F::on_response(&settings, &mut state, &mut response);
-                response.body.observe(Box::new(Self(Some((settings, state)))));
+                // The state stays here while the hook runs: if that panics, the end is told all the same.
+                if let (Some(settings), Some(state)) = (settings(&self.cx, self.slot), &mut self.state) {
+                    F::on_response(settings, state, &mut response);
+                }
+                if !F::ENDS {
+                    self.state = None;
+                } else if let Some(settings) = slots::<F>(&self.cx).and_then(|slots| slots.share(self.slot)) {
+                    let ending = Ending::<F> { settings, state: self.state.take() };
+                    response.body.observe(Box::new(ending));
+                }
                 Ok(response)
             }
             Err(error) => {
-                F::on_end(
-                    &settings,
-                    state,
-                    &End { outcome: Outcome::Reset(error.reason()), bytes: 0, trailers: None },
-                );
+                self.end(Outcome::Reset(error.reason()));
                 Err(error)
             }
         }
     }
-}
 
-impl<F: Filter> Observer for Live<F> {
-    fn on_end(mut self: Box<Self>, end: &End<'_>) {
-        if let Some((settings, state)) = self.0.take() {
-            F::on_end(&settings, state, end);
+    fn end(&mut self, outcome: Outcome) {
+        if !F::ENDS {
+            return;
+        }
+        if let (Some(settings), Some(state)) = (settings(&self.cx, self.slot), self.state.take()) {
+            F::on_end(settings, state, &End { outcome, bytes: 0, trailers: None });
         }
     }
 }
 
 impl<F: Filter> Drop for Live<F> {
     fn drop(&mut self) {
-        if let Some((settings, state)) = self.0.take() {
-            F::on_end(&settings, state, &End { outcome: Outcome::Cancelled, bytes: 0, trailers: None });
+        self.end(Outcome::Cancelled);
+    }
+}
+
+impl<F: Filter> Observer for Ending<F> {
+    fn on_end(mut self: Box<Self>, end: &End<'_>) {
+        if let Some(state) = self.state.take() {
+            F::on_end(&self.settings, state, end);
         }
     }
 }
 
-impl<F: Filter> std::fmt::Debug for Live<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Live({})", F::NAME)
+impl<F: Filter> Drop for Ending<F> {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.take() {
+            F::on_end(&self.settings, state, &End { outcome: Outcome::Cancelled, bytes: 0, trailers: None });
+        }
     }
 }
 

@@ -85,7 +85,7 @@ impl Body {
         Self { kind, observers: Observers::new(), meter: None, bytes: 0 }
     }
 
-    /// Tells `observer` how this body ends, or at once that it was cancelled when it is dropped.
+    /// Tells `observer` how this body ends, on drop too.
     pub fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observers.push(observer);
     }
@@ -98,6 +98,13 @@ impl Body {
     /// Takes the observers away, for a tunnel that outlives the HTTP exchange.
     pub fn take_observers(&mut self) -> Observers {
         std::mem::take(&mut self.observers)
+    }
+
+    /// Breaks the body off: its observers are told why, and whoever reads on finds its end. For layers that stop an exchange half way; dropping
+    /// the body would say that the downstream went away.
+    pub fn reset(&mut self, reason: Reason) {
+        self.kind = Kind::Empty;
+        self.finish(Outcome::Reset(reason), None);
     }
 
     /// Keeps the first `limit` bytes while they pass, so that the body can be sent again.
@@ -157,15 +164,15 @@ impl HttpBody for Body {
                         meter.add(data.len());
                     }
                 } else if let Some(trailers) = frame.trailers_ref() {
+                    self.kind = Kind::Empty;
                     self.finish(Outcome::Complete, Some(trailers));
                 }
             }
-            Poll::Ready(Some(Err(error))) => {
-                let reason = error.reason();
+            Poll::Ready(Some(Err(error))) => self.reset(error.reason()),
+            Poll::Ready(None) => {
                 self.kind = Kind::Empty;
-                self.finish(Outcome::Reset(reason), None);
+                self.finish(Outcome::Complete, None);
             }
-            Poll::Ready(None) => self.finish(Outcome::Complete, None),
         }
         polled
     }
@@ -187,7 +194,8 @@ impl HttpBody for Body {
             Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Hyper(body, _) => body.size_hint(),
             Kind::H2(body) if body.stream.is_end_stream() => SizeHint::with_exact(0),
-            Kind::H2(_) | Kind::Replay(_) => SizeHint::default(),
+            Kind::H2(_) => SizeHint::default(),
+            Kind::Replay(player) => player.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }

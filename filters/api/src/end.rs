@@ -22,7 +22,7 @@ pub enum Outcome {
     Complete,
     /// It broke off.
     Reset(Reason),
-    /// Nobody wants it any more: the downstream went away.
+    /// It was dropped before its end: the downstream went away, or a layer outside stopped waiting.
     Cancelled,
 }
 

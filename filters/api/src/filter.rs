@@ -40,6 +40,8 @@ pub trait Filter: Spec {
     const PLACE: Place;
     /// True when `on_response` or `on_end` has something to do; otherwise the adapter keeps nothing once the request has gone on.
     const AFTER: bool;
+    /// True when `on_end` has something to do; otherwise nothing is hung on the body. Only read when `AFTER` is true.
+    const ENDS: bool = Self::AFTER;
     /// What it carries from the request to the response and the end.
     type State: Send + 'static;
 
@@ -58,6 +60,7 @@ pub trait Filter: Spec {
     fn on_response(_settings: &[Self::Compiled], _state: &mut Self::State, _response: &mut Response) {}
 
     /// Called exactly once after `on_request` let the request go on: at the end of the response, on failure, and when the exchange is dropped.
+    /// Not called when the filter itself replied or failed, nor when it was dropped while it waited.
     fn on_end(_settings: &[Self::Compiled], _state: Self::State, _end: &End<'_>) {}
 }
 

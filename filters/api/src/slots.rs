@@ -27,13 +27,22 @@ impl Slots {
             return self;
         }
         let mut places: Vec<_> = self.0.iter().cloned().collect();
-        if let Some(place) = places.get_mut(slot.index) {
-            *place = Some(Arc::new(settings));
+        if places.len() <= slot.index {
+            // Counted too few: settings that silently get lost would leave a filter off.
+            places.resize(slot.index + 1, None);
         }
+        places[slot.index] = Some(Arc::new(settings));
         Self(places.into())
     }
 
-    /// The settings at a filter's place, in the order in which they apply.
+    /// True when the filter at this place is on.
+    #[inline]
+    pub fn holds<F>(&self, slot: Slot<F>) -> bool {
+        matches!(self.0.get(slot.index), Some(Some(_)))
+    }
+
+    /// The settings at a filter's place, in the order in which they apply. `None` also when they are another filter's, which the adapter answers
+    /// with a failure.
     #[inline]
     pub fn read<F: Spec>(&self, slot: Slot<F>) -> Option<&Vec<F::Compiled>> {
         match self.0.get(slot.index) {

@@ -22,17 +22,14 @@ impl HttpBody for Limited {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame);
+        // The time first: a body that always has the next frame ready would never be stopped.
+        if self.sleep.as_mut().poll(cx).is_ready() {
+            self.body.reset(Reason::RequestTimeout);
+            let error =
+                Error::new(Reason::RequestTimeout).sent(true).detail("the response body took too long");
+            return Poll::Ready(Some(Err(error)));
         }
-        match self.sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => {
-                let error =
-                    Error::new(Reason::RequestTimeout).sent(true).detail("the response body took too long");
-                Poll::Ready(Some(Err(error)))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

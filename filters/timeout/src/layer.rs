@@ -3,6 +3,7 @@
 use crate::body::Limited;
 use crate::{Timeout, parse_grpc_timeout};
 use filter_api::{Body, Error, Reason, Request, Response, Slot};
+use http::{Method, StatusCode};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
@@ -49,12 +50,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // Not inlined, for the reason given in `FilterService`.
+    #[inline(never)]
     fn call(&mut self, request: Request) -> Self::Future {
-        let limit = self.limit(&request);
-        let started = request.cx.started;
-        let sleep = limit.map(|limit| Box::pin(sleep_until(Instant::from_std(started + limit))));
-        TimeoutFuture { inner: self.inner.call(request), sleep }
+        let deadline = self.limit(&request).and_then(|limit| request.cx.started.checked_add(limit));
+        let sleep = deadline.map(|deadline| Box::pin(sleep_until(Instant::from_std(deadline))));
+        let connect = request.head.method == Method::CONNECT;
+        TimeoutFuture { inner: Some(self.inner.call(request)), sleep, connect }
     }
 }
 
@@ -68,8 +70,11 @@ impl<S> TimeoutService<S> {
         if !request.cx.facts.borrow().grpc {
             return route;
         }
-        let client =
-            request.head.headers.get("grpc-timeout").and_then(|value| parse_grpc_timeout(value.as_bytes()));
+        // Zero is not the positive number that the protocol asks for; Envoy reads it as no deadline, too.
+        let client = request.head.headers.get("grpc-timeout");
+        let client = client
+            .and_then(|value| parse_grpc_timeout(value.as_bytes()))
+            .filter(|deadline| !deadline.is_zero());
         match (route, client) {
             (Some(route), Some(client)) => Some(route.min(client)),
             (one, other) => one.or(other),
@@ -82,8 +87,9 @@ pin_project! {
     #[derive(Debug)]
     pub struct TimeoutFuture<F> {
         #[pin]
-        inner: F,
+        inner: Option<F>,
         sleep: Option<Pin<Box<Sleep>>>,
+        connect: bool,
     }
 }
 
@@ -94,10 +100,13 @@ where
     type Output = Result<Response, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(result) = this.inner.poll(cx) {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Pending };
+        if let Poll::Ready(result) = inner.poll(cx) {
             return Poll::Ready(match (result, this.sleep.take()) {
-                (Ok(mut response), Some(sleep)) if !response.body.is_empty() && !is_tunnel(&response) => {
+                (Ok(mut response), Some(sleep))
+                    if !response.body.is_empty() && !is_tunnel(&response, *this.connect) =>
+                {
                     let body = std::mem::take(&mut response.body);
                     response.body = Body::boxed(Limited { body, sleep });
                     Ok(response)
@@ -105,16 +114,16 @@ where
                 (result, _) => result,
             });
         }
-        match this.sleep {
-            Some(sleep) => {
-                sleep.as_mut().poll(cx).map(|()| Err(Error::new(Reason::RequestTimeout).sent(true)))
-            }
-            None => Poll::Pending,
-        }
+        let Some(sleep) = this.sleep else { return Poll::Pending };
+        sleep.as_mut().poll(cx).map(|()| {
+            // Now, not when somebody drops this future: the stream is reset before the caller hears of it.
+            this.inner.set(None);
+            Err(Error::new(Reason::RequestTimeout).sent(true))
+        })
     }
 }
 
-/// 101, or what answers a CONNECT, has no body: `is_empty` covers it. Said apart because a 2xx to CONNECT may carry an upgrade.
-fn is_tunnel(response: &Response) -> bool {
-    response.head.status == http::StatusCode::SWITCHING_PROTOCOLS
+/// From here on it is bytes both ways, for as long as they please.
+fn is_tunnel(response: &Response, connect: bool) -> bool {
+    response.head.status == StatusCode::SWITCHING_PROTOCOLS || connect && response.head.status.is_success()
 }

@@ -6,6 +6,8 @@
 
 mod body;
 mod layer;
+#[cfg(test)]
+mod tests;
 
 pub use layer::{TimeoutFuture, TimeoutLayer, TimeoutService};
 

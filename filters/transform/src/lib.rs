@@ -1,14 +1,17 @@
 //! Header changes, rewrites, redirects and direct responses: what VirtualService `headers`, `rewrite`, `redirect` and `directResponse` say.
 //!
-//! A route's settings come first, those of the chosen destination after them, as in Envoy. Request headers change before the rewrite; an
-//! answer of our own (redirect, direct response) ends the request here and takes the response headers too.
+//! A route's settings come first, those of the chosen destination after them. All of it looks at the request as it came: a header change does
+//! not move a redirect. An answer of our own (redirect, direct response) ends the request here and takes the response headers too.
 
+mod changes;
 mod decide;
+mod redirect;
+mod rewrite;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Compiled, Decision, Edit, decide};
+pub use decide::{Answered, Compiled, Decision, Edit, decide};
 pub use settings::{HeaderChange, HeaderChanges, PathRewrite, Redirect, RedirectPath, Reply, Settings};
 
 use filter_api::{Error, Filter, FilterPlace, NoTrace, Reason, Request, Response, Spec, Step};
@@ -30,34 +33,37 @@ impl Spec for Transform {
 impl Filter for Transform {
     const PLACE: FilterPlace = FilterPlace::Route;
     const AFTER: bool = true;
+    const ENDS: bool = false;
     type State = ();
 
     fn on_request(settings: &[Compiled], mut request: Request) -> Step<()> {
         match decide(settings, &request.head, &mut NoTrace) {
-            Decision::Reply(reply) => {
-                let mut response = Response::new(reply.status).with_body(reply.body);
-                response.head.headers = reply.headers;
-                request.cx.facts.borrow_mut().details = Some("direct_response".into());
-                Self::on_response(settings, &mut (), &mut response);
-                Step::Reply(response)
-            }
             Decision::Forward(edit) => {
-                let original =
-                    edit.path.is_some().then(|| request.head.uri.path_and_query().map(|p| p.as_str().into()));
+                let original = match (&edit.path, request.head.uri.path_and_query()) {
+                    (Some(_), Some(original)) => Some(original.as_str().into()),
+                    _ => None,
+                };
                 if let Err(why) = edit.apply(settings, &mut request.head) {
                     return Step::Fail(Error::new(Reason::BadPath).detail(why));
                 }
-                if let Some(Some(original)) = original {
-                    request.cx.facts.borrow_mut().original_path = Some(original);
+                if original.is_some() {
+                    request.cx.facts.borrow_mut().original_path = original;
                 }
                 Step::Continue(request, ())
             }
+            Decision::Reply(Answered { origin, because, status, headers, body }) => {
+                let mut response = Response::new(status).with_body(body);
+                response.head.headers = headers;
+                request.cx.facts.borrow_mut().details = Some("direct_response".into());
+                request.cx.record(Self::NAME, origin, because);
+                Self::on_response(settings, &mut (), &mut response);
+                Step::Reply(response)
+            }
+            Decision::Fail(why) => Step::Fail(Error::new(Reason::BadPath).detail(why)),
         }
     }
 
     fn on_response(settings: &[Compiled], (): &mut (), response: &mut Response) {
-        for compiled in settings {
-            compiled.change_response(&mut response.head.headers);
-        }
+        decide::change_response(settings, &mut response.head.headers);
     }
 }

@@ -1,24 +1,33 @@
 //! What a source can say.
 
+use filter_api::Origin;
 use serde::{Deserialize, Serialize};
 
 /// Everything one route or destination changes. All of it is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
+    /// Where it was written; `explain` and the record name it.
+    pub origin: Origin,
     /// Changes to the request head.
     pub request_headers: HeaderChanges,
     /// Changes to the response head.
     pub response_headers: HeaderChanges,
     /// A new path. The query is kept.
     pub path: Option<PathRewrite>,
-    /// A new authority.
+    /// A new authority, `host` or `host:port`. That of the route wins over that of a destination, as Istio has it.
     pub authority: Option<String>,
     /// An answer instead of forwarding.
     pub reply: Option<Reply>,
 }
 
-/// Changes to a set of header fields, in this order: remove, set, add (Istio's and Envoy's order).
+/// Changes to a set of header fields, in this order: remove, set, add.
+///
+/// Where route and destination both have some: first what either removes, then what the route sets and adds, then what the destination sets and
+/// adds. That is what Istio makes of a route with one destination. (With several, Envoy lets the route have the last word; here the order does
+/// not depend on their number.)
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HeaderChanges {
     /// Names to remove.
     pub remove: Vec<String>,
@@ -42,7 +51,9 @@ pub struct HeaderChange {
 pub enum PathRewrite {
     /// The path becomes this.
     Full(String),
-    /// What the route matched as a prefix is replaced (Envoy's `prefix_rewrite`).
+    /// What the route matched as a prefix is replaced, text by text (Envoy's `prefix_rewrite`): `/api` to `/` makes `//x` of `/api/x`, as Istio
+    /// has it for VirtualServices, whose authors write `/api/` to `/`. Gateway API routes match whole segments; Istio translates their
+    /// replacement by `/` to the pattern `^/api(/?)(.*)` with `/\2`, and so does whoever makes these settings from them.
     Prefix {
         /// The prefix that the route matched. The comparison ignores ASCII case when the route's does.
         matched: String,
@@ -53,7 +64,7 @@ pub enum PathRewrite {
     Regex {
         /// RE2 pattern.
         pattern: String,
-        /// Replacement; `\1` is the first group, `\\` a backslash.
+        /// Replacement; `\0` is the whole match, `\1` the first group, `\\` a backslash.
         with: String,
     },
 }
@@ -72,16 +83,19 @@ pub enum Reply {
     },
 }
 
-/// Where a redirect leads; what is absent stays as in the request.
+/// Where a redirect leads; what is absent stays as in the request, the query too.
+///
+/// The request's own port goes along with its own host unless it was the default of the request's scheme or is that of the new one (Envoy). Any
+/// other port, `:8443`, stays, also when the scheme changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
     /// `http` or `https`.
     pub scheme: Option<String>,
-    /// Host, without port.
+    /// `host` or `host:port`; without a port here when `port` is set.
     pub authority: Option<String>,
-    /// Port; the request's own when absent, left out where it is the scheme's default.
+    /// Port, left out where it is the scheme's default. Absent: that of `authority` when there is one, the request's own otherwise.
     pub port: Option<u16>,
     /// The path.
     pub path: Option<RedirectPath>,

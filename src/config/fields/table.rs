@@ -209,7 +209,7 @@ pub(super) const TABLE: &[Row] = &[
     ("Proxy", "identity", warned("it would give the proxy a certificate")),
     ("Proxy", "trust", warned("it would verify servers outside of the mesh")),
     ("Proxy", "state", warned("what the proxy knows would outlive a restart")),
-    ("GatewayRole", "ports", Enforced),
+    ("GatewayRole", "ports bind", Enforced),
     ("Workload", "name revision serviceAccount labels", Enforced),
     ("Locality", "region zone subzone", Enforced),
     ("Outbound", "addresses policy", Enforced),

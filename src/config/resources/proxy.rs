@@ -76,6 +76,8 @@ pub enum Role {
 pub struct GatewayRole {
     /// The port to bind, by the port of the server, where that cannot be bound.
     pub ports: BTreeMap<String, u16>,
+    /// The address of servers that name none; absent is every address.
+    pub bind: Option<String>,
 }
 
 /// The workload that a proxy belongs to.

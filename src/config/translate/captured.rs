@@ -111,9 +111,11 @@ impl<'w, 'a> Ports<'w, 'a> {
             Protocol::Detect if own.is_empty() => self.http(service, port),
             Protocol::Detect => {
                 let table = self.hosts.of_service(service, port);
+                let flow =
+                    self.flows(service, port).pop().unwrap_or_else(|| own_flow(self.world, service, port));
                 let detect = ChainProtocol::Detect {
                     http: Arc::new(http(self.world, &table.name)),
-                    tcp: Arc::new(self.flows(service, port).remove(0).chain),
+                    tcp: Arc::new(flow.chain),
                 };
                 add_table(mesh, table);
                 let origin = origin(service.object, service.port_field(port));
@@ -121,7 +123,7 @@ impl<'w, 'a> Ports<'w, 'a> {
                 self.addressed(service, port, &own, vec![chain], mesh);
             }
             Protocol::Tcp | Protocol::Tls if own.is_empty() && !service.is_headless() => {
-                self.bytes(service, port)
+                self.bytes(service, port);
             }
             Protocol::Tcp | Protocol::Tls => {
                 let own = if own.is_empty() { self.pods(service, port) } else { own };
@@ -143,7 +145,7 @@ impl<'w, 'a> Ports<'w, 'a> {
         };
         let complete = match port.protocol {
             Protocol::Tls => !flows.is_empty(),
-            _ => flows.last().is_some_and(|flow| flow.destinations.is_empty()),
+            _ => flows.last().is_some_and(Flow::is_final),
         };
         if !complete {
             flows.push(own_flow(self.world, service, port));
@@ -194,7 +196,7 @@ impl<'w, 'a> Ports<'w, 'a> {
         let wild = self.wild.entry(port.number).or_default();
         match wild.owner {
             Some(owner) if !wild.http && owner.1.protocol == Protocol::Tcp => {
-                self.conflict(service, port, owner.0)
+                self.conflict(service, port, owner.0);
             }
             _ => {
                 wild.http = true;
@@ -215,9 +217,8 @@ impl<'w, 'a> Ports<'w, 'a> {
                 flow.server_names.push(service.host.to_string());
             }
         }
-        let any = |flow: &Flow| flow.destinations.is_empty() && flow.server_names.is_empty();
         let wild = self.wild.entry(port.number).or_default();
-        if flows.iter().any(any) {
+        if flows.iter().any(Flow::is_final) {
             if let Some((owner, _)) = wild.owner {
                 self.conflict(service, port, owner);
                 return;

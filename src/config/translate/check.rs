@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::index::sorted;
 use super::{Input, translate};
 use crate::config::finding::Finding;
-use crate::config::resources::proxy::Proxy;
 use crate::config::resources::{Kind, ObjectKey, Resource, Source, Spec};
 use crate::config::spans::Outline;
 
@@ -33,7 +32,7 @@ fn sidecar(namespace: Arc<str>) -> Arc<Resource> {
     Arc::new(Resource {
         key: ObjectKey { kind: Kind::Proxy, namespace, name: "any".into() },
         meta: Default::default(),
-        spec: Spec::Proxy(Box::new(Proxy::default())),
+        spec: Spec::Proxy(Box::default()),
         source: Arc::new(Source::new(Path::new("").into(), Outline::default())),
     })
 }

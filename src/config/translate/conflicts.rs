@@ -5,6 +5,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::World;
 use super::host::{HostMap, full, is_wildcard};
 use super::index::Written;
+use super::service::exported;
 use super::settings::DOMAIN;
 use super::virtual_services::{Bound, MESH};
 use super::workloads::is_subset;
@@ -65,7 +66,7 @@ fn virtual_service_hosts(world: &World<'_>) {
                     first.insert((host, gateway), bound);
                     continue;
                 };
-                if std::ptr::eq(other.object, bound.object) {
+                if std::ptr::eq(other.object, bound.object) || !meet(world, other, bound) {
                     continue;
                 }
                 let place = other.object.place("spec.hosts");
@@ -79,6 +80,15 @@ fn virtual_service_hosts(world: &World<'_>) {
             foreign_host(world, bound, host, &field);
         }
     }
+}
+
+/// Whether clients of the namespace of one see the other.
+fn meet(world: &World<'_>, one: &Bound<'_>, other: &Bound<'_>) -> bool {
+    let default = world.settings.virtual_service_exports();
+    let seen = |of: &Bound<'_>, by: &Bound<'_>| {
+        exported(&of.spec.export_to, default, &of.object.key.namespace, &by.object.key.namespace)
+    };
+    one.object.key.namespace == other.object.key.namespace || seen(one, other) || seen(other, one)
 }
 
 fn foreign_host(world: &World<'_>, bound: &Bound<'_>, host: &str, field: &str) {

@@ -117,10 +117,10 @@ fn flows(world: &World<'_>, hosts: &Hosts<'_, '_>, number: u16, protocol: Protoc
             found.push(own);
         }
         for flow in found {
-            let free = !flow.destinations.is_empty() || !flow.server_names.is_empty();
             // One that takes all connections ends the list: the services after it cannot be told apart.
+            let last = flow.is_final();
             chains.push(flow_chain(&format!("tcp-{}", chains.len()), flow));
-            if !free {
+            if last {
                 return chains;
             }
         }

@@ -91,8 +91,11 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
         world.index.notes.warn(other.gateway.object, &other.field, "listener-conflict", message, hint);
     }
     let bound = world.proxy.gateway.ports.get(&port.to_string()).copied().unwrap_or(port);
-    let text =
-        if address.is_empty() { IpAddr::V4(Ipv4Addr::UNSPECIFIED).to_string() } else { address.to_owned() };
+    let text = match (address, &world.proxy.gateway.bind) {
+        ("", Some(bind)) => bind.clone(),
+        ("", None) => IpAddr::V4(Ipv4Addr::UNSPECIFIED).to_string(),
+        (address, _) => address.to_owned(),
+    };
     let Some(bound_address) = bind(&text, bound) else {
         let message = format!("`{text}` is no address to listen on");
         let field = format!("{}.bind", first.field);

@@ -120,18 +120,6 @@ impl Notes {
         self.push(Severity::Error, object, field, code, message, hint);
     }
 
-    /// Something good to know.
-    pub(super) fn info(
-        &self,
-        object: &Resource,
-        field: &str,
-        code: &'static str,
-        message: String,
-        hint: &str,
-    ) {
-        self.push(Severity::Info, object, field, code, message, hint);
-    }
-
     fn push(
         &self,
         severity: Severity,

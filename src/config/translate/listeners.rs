@@ -9,7 +9,7 @@ use crate::config::resources::Resource;
 use crate::config::resources::proxy::Interception as Written;
 use crate::mesh::{
     Address, ChainMatch, ChainProtocol, Direction, FilterChain, HttpChain, Interception, Listener, Mesh,
-    Name, Origin, RouteTable, TransportProtocol,
+    Origin, RouteTable, TransportProtocol,
 };
 
 /// An unbound outbound listener without chains.
@@ -70,6 +70,7 @@ pub(super) fn flow_chain(name: &str, flow: Flow) -> Arc<FilterChain> {
     let matches = ChainMatch {
         destinations: flow.destinations,
         server_names: flow.server_names,
+        sources: flow.sources,
         transport,
         ..ChainMatch::default()
     };
@@ -84,11 +85,6 @@ pub(super) fn add(mesh: &mut Mesh, listener: Listener) {
 /// Adds a table.
 pub(super) fn add_table(mesh: &mut Mesh, table: RouteTable) {
     mesh.routes.insert(table.name.clone(), Arc::new(table));
-}
-
-/// `address_port`, as Istio names listeners.
-pub(super) fn name(address: &str, port: u16) -> Name {
-    format!("{address}_{port}").into()
 }
 
 /// Addresses that are written as `host:port` or `unix:/path`; what is neither is reported.

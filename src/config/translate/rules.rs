@@ -14,8 +14,6 @@ use crate::config::resources::proxy::Proxy;
 /// The DestinationRules of one host in one namespace: the subsets of all, the first traffic policy.
 #[derive(Debug)]
 pub(super) struct Merged<'a> {
-    /// The oldest of them.
-    pub(super) first: Written<'a, DestinationRule>,
     /// The first traffic policy, and the object that holds it.
     pub(super) policy: Option<(&'a TrafficPolicy, &'a Resource)>,
     /// All subsets; of two with one name the older.
@@ -103,7 +101,7 @@ impl<'a> Entry<'a> {
 
 impl<'a> Merged<'a> {
     fn new(rule: Written<'a, DestinationRule>) -> Self {
-        let mut merged = Self { first: rule, policy: None, subsets: Vec::new() };
+        let mut merged = Self { policy: None, subsets: Vec::new() };
         merged.add(rule);
         merged
     }

@@ -127,39 +127,30 @@ fn unique(world: &World<'_>, services: &[usize], preferred: Option<&str>) -> Vec
 struct Imports<'a> {
     by_namespace: FxHashMap<&'a str, Vec<String>>,
     everywhere: Vec<String>,
-    excluded: Vec<(&'a str, String)>,
 }
 
 impl<'a> Imports<'a> {
     fn new(world: &World<'a>, listener: &'a EgressListener, owner: &'a str, report: &dyn Fn(usize)) -> Self {
-        let mut imports =
-            Self { by_namespace: FxHashMap::default(), everywhere: Vec::new(), excluded: Vec::new() };
+        let mut imports = Self { by_namespace: FxHashMap::default(), everywhere: Vec::new() };
         for (at, entry) in listener.hosts.iter().enumerate() {
             let Some((namespace, host)) = entry.split_once('/') else {
                 report(at);
                 continue;
             };
             let host = full(host, owner, DOMAIN);
-            let resolve = |name: &'a str| if name == "." { world.namespace } else { name };
             match namespace {
                 "~" => {}
                 "*" => imports.everywhere.push(host),
-                excluded if excluded.starts_with('~') => {
-                    imports.excluded.push((resolve(&excluded[1..]), host))
-                }
-                name => imports.by_namespace.entry(resolve(name)).or_default().push(host),
+                "." => imports.by_namespace.entry(world.namespace).or_default().push(host),
+                name => imports.by_namespace.entry(name).or_default().push(host),
             }
         }
         imports
     }
 
     fn takes(&self, namespace: &str, host: &str, matches: impl Fn(&str, &str) -> bool) -> bool {
-        let excluded = self
-            .excluded
-            .iter()
-            .any(|(of, pattern)| (*of == "*" || *of == namespace) && covers(pattern, host));
         let own = self.by_namespace.get(namespace).into_iter().flatten();
-        !excluded && own.chain(&self.everywhere).any(|pattern| matches(pattern, host))
+        own.chain(&self.everywhere).any(|pattern| matches(pattern, host))
     }
 }
 

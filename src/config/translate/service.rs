@@ -8,7 +8,7 @@ use super::host;
 use super::index::{Index, Written};
 use super::settings::{DOMAIN, Settings};
 use crate::config::resources::Resource;
-use crate::config::resources::istio::service_entry::{Location, Resolution as EntryResolution, ServiceEntry};
+use crate::config::resources::istio::service_entry::{Resolution as EntryResolution, ServiceEntry};
 use crate::config::resources::kubernetes;
 use crate::mesh::Name;
 
@@ -31,8 +31,6 @@ pub(super) struct Service<'a> {
     pub(super) addresses: Vec<IpNet>,
     /// Where endpoints come from.
     pub(super) resolution: Resolution,
-    /// It is not part of the mesh.
-    pub(super) external: bool,
 }
 
 /// Who describes a service.
@@ -216,13 +214,8 @@ fn kubernetes_service<'a>(written: &Written<'a, kubernetes::Service>) -> Service
         object,
         source: Source::Kubernetes(spec),
         ports: ports.collect(),
-        addresses: addresses
-            .into_iter()
-            .chain(spec.external_ips.iter().map(String::as_str))
-            .filter_map(net)
-            .collect(),
+        addresses: addresses.into_iter().filter_map(net).collect(),
         resolution,
-        external: resolution == Resolution::Dns,
     }
 }
 
@@ -249,7 +242,6 @@ fn entry_service<'a>(written: &Written<'a, ServiceEntry>, at: usize) -> Service<
             EntryResolution::Dns => Resolution::Dns,
             EntryResolution::DnsRoundRobin | EntryResolution::DynamicDns => Resolution::DnsRoundRobin,
         },
-        external: spec.location.unwrap_or_default() == Location::MeshExternal,
     }
 }
 

@@ -52,6 +52,12 @@ impl<'a> Settings<'a> {
             .unwrap_or("istio-system")
     }
 
+    /// The trust domain: the Proxy's, unless it leaves the default to the mesh.
+    pub(super) fn trust_domain(&self, proxy: &'a Proxy) -> &'a str {
+        let mesh = self.pick(|config| config.trust_domain.as_deref()).filter(|name| !name.is_empty());
+        if proxy.trust_domain == DOMAIN { mesh.unwrap_or(DOMAIN) } else { &proxy.trust_domain }
+    }
+
     /// What happens to unknown destinations.
     pub(super) fn outbound(&self) -> OutboundMode {
         self.pick(|config| config.outbound_traffic_policy.as_ref())

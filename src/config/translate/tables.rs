@@ -120,7 +120,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
             let ports =
                 service.ports.iter().filter(|port| port.protocol.may_be_http() && wanted(port.number));
             items.extend(ports.map(|port| Item {
-                host: &*service.host,
+                host: &service.host,
                 port: port.number,
                 service: Some((service, port)),
             }));

@@ -23,10 +23,19 @@ pub(super) struct Flow {
     pub(super) server_names: Vec<String>,
     /// Destinations; empty is any.
     pub(super) destinations: Vec<IpNet>,
+    /// Addresses of the client; empty is any.
+    pub(super) sources: Vec<IpNet>,
     /// Where they go.
     pub(super) chain: TcpChain,
     /// Where that was written.
     pub(super) origin: Origin,
+}
+
+impl Flow {
+    /// Whether it takes every connection.
+    pub(super) fn is_final(&self) -> bool {
+        self.server_names.is_empty() && self.destinations.is_empty() && self.sources.is_empty()
+    }
 }
 
 /// For whom connections are routed.
@@ -63,7 +72,7 @@ pub(super) fn tls_flows(
                 }
                 let origin = origin(bound.object, field);
                 let chain = chain(world, bound.object, &route.route, &format!("spec.tls[{at}]"), caller.port);
-                flows.push(Flow { server_names: names, destinations, chain, origin });
+                flows.push(Flow { server_names: names, destinations, sources: Vec::new(), chain, origin });
             }
         }
     }
@@ -84,17 +93,30 @@ pub(super) fn tcp_flows(world: &World<'_>, bound: &[&Bound<'_>], caller: Caller<
             if matching.is_empty() && !route.matches.is_empty() {
                 continue;
             }
-            let any = matching.is_empty() || matching.iter().any(|one| one.destination_subnets.is_empty());
-            let subnets = matching.iter().flat_map(|one| &one.destination_subnets);
-            let destinations = if any {
-                Vec::new()
-            } else {
-                nets(world, bound.object, &field, &subnets.cloned().collect::<Vec<_>>())
-            };
             let chain = chain(world, bound.object, &route.route, &field, caller.port);
-            let origin = origin(bound.object, field);
-            flows.push(Flow { server_names: Vec::new(), destinations, chain, origin });
-            if any {
+            let origin = origin(bound.object, field.clone());
+            let flow = |destinations: Vec<IpNet>, sources: Vec<IpNet>| Flow {
+                server_names: Vec::new(),
+                destinations,
+                sources,
+                chain: chain.clone(),
+                origin: origin.clone(),
+            };
+            for one in &matching {
+                let destinations = nets(world, bound.object, &field, &one.destination_subnets);
+                let sources = nets(world, bound.object, &field, one.source_subnet.as_slice());
+                // What could not be read must not become a condition that always holds.
+                let unread = destinations.len() < one.destination_subnets.len()
+                    || sources.is_empty() && one.source_subnet.is_some();
+                if !unread {
+                    flows.push(flow(destinations, sources));
+                }
+                if flows.last().is_some_and(Flow::is_final) {
+                    return flows;
+                }
+            }
+            if matching.is_empty() {
+                flows.push(flow(Vec::new(), Vec::new()));
                 return flows;
             }
         }
@@ -109,6 +131,7 @@ pub(super) fn own_flow(world: &World<'_>, service: &Service<'_>, port: &Port) ->
     Flow {
         server_names: Vec::new(),
         destinations: Vec::new(),
+        sources: Vec::new(),
         chain: to_cluster(&cluster, idle_timeout(world, service, port), origin.clone()),
         origin,
     }

@@ -30,7 +30,7 @@ pub(super) fn settings(world: &World<'_>) -> TelemetrySettings {
             let named = parents.map(|one| &one.providers).find(|providers| !providers.is_empty());
             match named {
                 Some(providers) => {
-                    access_logs.extend(providers.iter().filter_map(|one| provider(world, &one.name)))
+                    access_logs.extend(providers.iter().filter_map(|one| provider(world, &one.name)));
                 }
                 None => access_logs.extend(default_logs(world)),
             }

@@ -31,6 +31,15 @@ pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
             );
         }
     }
+    if let Some(bind) = spec.gateway.bind.as_deref().filter(|bind| bind.parse::<std::net::IpAddr>().is_err())
+    {
+        report.error(
+            "bad-address",
+            "spec.gateway.bind",
+            format!("`{bind}` is no IP address"),
+            "write an IP address without a port, as in `127.0.0.1`",
+        );
+    }
     let domain = &spec.trust_domain;
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
     if !(1..=255).contains(&domain.len()) || !domain.bytes().all(plain) {

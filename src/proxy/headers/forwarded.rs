@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use http::header::{Entry, OccupiedEntry};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// `x-forwarded-for`.
@@ -49,31 +50,51 @@ pub fn trusted_client(headers: &HeaderMap, peer: IpAddr, hops: usize) -> IpAddr 
 /// Sets `x-forwarded-proto` to the scheme by which the request reached us. What a `trusted` peer says, which
 /// may have ended TLS itself, stays if it is `http` or `https` and said once.
 pub fn set_forwarded_proto(headers: &mut HeaderMap, tls: bool, trusted: bool) {
-    if trusted {
-        let mut said = headers.get_all(&X_FORWARDED_PROTO).iter();
-        if let (Some(one), None) = (said.next(), said.next())
-            && matches!(one.as_bytes(), b"http" | b"https")
-        {
-            return;
+    let ours = HeaderValue::from_static(if tls { "https" } else { "http" });
+    match headers.entry(X_FORWARDED_PROTO) {
+        Entry::Vacant(place) => {
+            place.insert(ours);
+        }
+        Entry::Occupied(mut said) => {
+            let kept = trusted && matches!(only(&said), Some(b"http" | b"https"));
+            if !kept {
+                said.insert(ours);
+            }
         }
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if tls { "https" } else { "http" }));
 }
 
 /// Makes sure that the request has one `x-request-id`: that of a `trusted` peer, when it is of at most 128
 /// visible ASCII bytes, or a new random UUID (RFC 9562 version 4).
 pub fn ensure_request_id(headers: &mut HeaderMap, trusted: bool) {
-    if trusted {
-        let mut said = headers.get_all(&X_REQUEST_ID).iter();
-        if let (Some(one), None) = (said.next(), said.next())
-            && (1..=MAX_REQUEST_ID).contains(&one.len())
-            && one.as_bytes().iter().all(u8::is_ascii_graphic)
-        {
-            return;
+    let new = || {
+        let mut value = HeaderValue::from_bytes(&request_id(fastrand::u128(..))).ok()?;
+        // Never the same twice: an HPACK table must not be filled with it.
+        value.set_sensitive(true);
+        Some(value)
+    };
+    match headers.entry(X_REQUEST_ID) {
+        Entry::Vacant(place) => {
+            new().map(|value| place.insert(value));
+        }
+        Entry::Occupied(mut said) => {
+            let kept = trusted
+                && only(&said).is_some_and(|one| {
+                    (1..=MAX_REQUEST_ID).contains(&one.len()) && one.iter().all(u8::is_ascii_graphic)
+                });
+            if !kept && let Some(value) = new() {
+                said.insert(value);
+            }
         }
     }
-    if let Ok(value) = HeaderValue::from_bytes(&request_id(fastrand::u128(..))) {
-        headers.insert(X_REQUEST_ID, value);
+}
+
+/// The value of a header that was said once.
+fn only<'a>(said: &'a OccupiedEntry<'_, HeaderValue>) -> Option<&'a [u8]> {
+    let mut values = said.iter();
+    match (values.next(), values.next()) {
+        (Some(one), None) => Some(one.as_bytes()),
+        _ => None,
     }
 }
 

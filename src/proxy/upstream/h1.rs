@@ -21,75 +21,89 @@ pub(crate) const MAX_BUFFER: usize = 64 * 1024;
 /// A request that met a connection which its server was just closing goes to another one. Bounded, though each further connection is younger.
 const ATTEMPTS: u32 = 4;
 
-pub(super) async fn call(
+pub(super) fn call(
     worker: Rc<Worker>,
     mut request: Request,
     picked: Picked,
-) -> Result<Response, Error> {
+) -> impl Future<Output = Result<Response, Error>> {
     let pool = picked.pool.clone();
     to_http1(&mut request.head);
     let upgrade = is_upgrade(&request.head);
     let cx = request.cx;
     let mut message = http::Request::from_parts(request.head, request.body);
-    for attempt in 1.. {
-        let now = Instant::now();
-        let idle = if attempt < ATTEMPTS { pool.take_idle(&picked.cluster.mesh.pool, now) } else { None };
-        let reused = idle.is_some();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => open_or_wait(&worker, &pool, &picked, &cx.connection).await?,
-        };
-        let idle_for = connection.idle_for(now);
-        let mut lease = Lease::new(connection, &picked.cluster);
-        let Some(connection) = lease.connection() else { return Err(Reason::Internal.into()) };
-        connection.requests += 1;
-        {
-            let mut facts = cx.facts.borrow_mut();
-            facts.upstream_local = connection.local;
-            facts.upstream_sent = Some(std::time::Instant::now());
-        }
-        // A safe request without a body can be sent again when the server closed a connection that it had kept open without answering.
-        let again =
-            (reused && is_idempotent(message.method()) && message.body().is_empty()).then(|| copy(&message));
-        match connection.sender.try_send_request(message).await {
-            Ok(response) => {
-                let (mut head, body) = response.into_parts();
-                if let Some(limit) = keep_alive_limit(&head.headers) {
-                    pool.learn_idle(limit);
+    async move {
+        for attempt in 1.. {
+            let now = Instant::now();
+            let idle = if attempt < ATTEMPTS { pool.take_idle(&picked.cluster.mesh.pool, now) } else { None };
+            let reused = idle.is_some();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => Box::pin(open_or_wait(&worker, &pool, &picked, &cx.connection)).await?,
+            };
+            let idle_for = connection.idle_for(now);
+            let mut lease = Lease::new(connection, &picked.cluster);
+            let Some(connection) = lease.connection() else { return Err(Reason::Internal.into()) };
+            connection.requests += 1;
+            {
+                let mut facts = cx.facts.borrow_mut();
+                facts.upstream_local = connection.local;
+                facts.upstream_sent = Some(std::time::Instant::now());
+            }
+            // A safe request without a body can be sent again when the server closed a connection that it had kept open without answering.
+            let again = (reused && is_idempotent(message.method()) && message.body().is_empty())
+                .then(|| Box::new(copy(&message)));
+            match connection.sender.try_send_request(message).await {
+                Ok(response) => {
+                    let (mut head, body) = response.into_parts();
+                    if let Some(limit) = keep_alive_limit(&head.headers) {
+                        pool.learn_idle(limit);
+                    }
+                    let seen = headers::inspect_response(&head.headers);
+                    if headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).is_err() {
+                        return Err(Error::new(Reason::UpstreamProtocol)
+                            .sent(true)
+                            .detail("its Connection header names end-to-end headers"));
+                    }
+                    cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
+                    if upgrade
+                        && (head.status == http::StatusCode::SWITCHING_PROTOCOLS || head.status.is_success())
+                    {
+                        // The connection carries bytes from now on; hyper hands it over through the response.
+                        drop(lease.detach());
+                    } else {
+                        lease.hold(picked, &cx);
+                    }
+                    return Ok(Response { head, body: Body::upstream(body) });
                 }
-                let seen = headers::inspect_response(&head.headers);
-                if headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).is_err() {
-                    return Err(Error::new(Reason::UpstreamProtocol)
-                        .sent(true)
-                        .detail("its Connection header names end-to-end headers"));
-                }
-                cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
-                if upgrade
-                    && (head.status == http::StatusCode::SWITCHING_PROTOCOLS || head.status.is_success())
-                {
-                    // The connection carries bytes from now on; hyper hands it over through the response.
+                Err(mut failed) => {
                     drop(lease.detach());
-                } else {
-                    lease.hold(picked, &cx);
+                    let unsent = failed.take_message();
+                    let error = failed.into_error();
+                    if reused && (unsent.is_some() || error.is_incomplete_message()) {
+                        pool.learn_idle(idle_for);
+                    }
+                    message = match (unsent, again) {
+                        (Some(unsent), _) if attempt < ATTEMPTS => unsent,
+                        (None, Some(again)) if attempt < ATTEMPTS && lost_without_answer(&error) => *again,
+                        (unsent, _) => return Err(failure(error, unsent.is_some())),
+                    };
                 }
-                return Ok(Response { head, body: Body::upstream(body) });
-            }
-            Err(mut failed) => {
-                drop(lease.detach());
-                let unsent = failed.take_message();
-                let error = failed.into_error();
-                if reused && (unsent.is_some() || error.is_incomplete_message()) {
-                    pool.learn_idle(idle_for);
-                }
-                message = match (unsent, again) {
-                    (Some(unsent), _) if attempt < ATTEMPTS => unsent,
-                    (None, Some(again)) if attempt < ATTEMPTS && lost_without_answer(&error) => again,
-                    (unsent, _) => return Err(failure(error, unsent.is_some())),
-                };
             }
         }
+        Err(Reason::Internal.into())
     }
-    Err(Reason::Internal.into())
+}
+
+async fn wait(
+    worker: &Rc<Worker>,
+    pool: &Rc<super::EndpointPool>,
+    picked: &Picked,
+) -> Result<H1Connection, Error> {
+    let waited = pool.wait(&picked.cluster).await;
+    if waited.is_err() {
+        worker.count_overflow(&picked.cluster);
+    }
+    waited
 }
 
 async fn open_or_wait(
@@ -98,7 +112,7 @@ async fn open_or_wait(
     picked: &Picked,
     downstream: &filter_api::ConnectionFacts,
 ) -> Result<H1Connection, Error> {
-    let Some(permit) = pool.may_open(&picked.cluster) else { return pool.wait(&picked.cluster).await };
+    let Some(permit) = pool.may_open(&picked.cluster) else { return wait(worker, pool, picked).await };
     let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
     let local = stream.local_address();
     let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;

@@ -52,74 +52,80 @@ pub(crate) struct H2Connection {
 #[derive(Debug)]
 struct Stream(Rc<H2Connection>);
 
-pub(super) async fn call(
+pub(super) fn call(
     worker: Rc<Worker>,
-    mut request: Request,
+    request: Request,
     picked: Picked,
-) -> Result<Response, Error> {
-    let pool = picked.pool.clone();
-    to_http2(&mut request.head)?;
-    let cx = request.cx;
-    let Some(permit) = picked.cluster.acquire(Resource::Requests) else {
-        let name = &picked.cluster.mesh.name;
-        let detail = format!("the limit of requests (http2MaxRequests) of cluster {name} reached");
-        return Err(Error::new(Reason::UpstreamOverflow).retry_safe().detail(detail));
-    };
-    let body = request.body;
-    let no_body = body.is_end_stream();
-    let mut head = Some(request.head);
-    for attempt in 1..=ATTEMPTS {
-        let Some(head_now) = head.take() else { break };
-        let (connection, reused) = connection(&worker, &pool, &picked, &cx.connection).await?;
-        let stream = Stream::new(connection);
-        {
-            let mut facts = cx.facts.borrow_mut();
-            facts.upstream_local = stream.0.local;
-            facts.upstream_sent = Some(std::time::Instant::now());
+) -> impl Future<Output = Result<Response, Error>> {
+    let Request { head, body, cx } = request;
+    let mut head = Some(head);
+    async move {
+        let pool = picked.pool.clone();
+        if let Some(head) = &mut head {
+            to_http2(head)?;
         }
-        // The h2 client takes the head with it; an idempotent request without a body keeps a copy for a connection that went away.
-        let again = (no_body && reused && is_idempotent(&head_now.method)).then(|| head_now.clone());
-        let message = http::Request::from_parts(head_now, ());
-        let sender = stream.0.sender.borrow().clone();
-        let mut sender = match sender.ready().await {
-            Ok(sender) => sender,
-            Err(error) => {
-                stream.0.closed.set(true);
-                if attempt < ATTEMPTS {
-                    head = Some(message.into_parts().0);
-                    continue;
-                }
-                return Err(failure(error, false));
-            }
+        let Some(permit) = picked.cluster.acquire(Resource::Requests) else {
+            let name = &picked.cluster.mesh.name;
+            let detail = format!("the limit of requests (http2MaxRequests) of cluster {name} reached");
+            return Err(Error::new(Reason::UpstreamOverflow).retry_safe().detail(detail));
         };
-        let (response, send) = match sender.send_request(message, no_body) {
-            Ok(sent) => sent,
-            Err(error) => {
-                stream.0.closed.set(true);
-                match again {
-                    Some(again) if attempt < ATTEMPTS => {
-                        head = Some(again);
+        let no_body = body.is_end_stream();
+        for attempt in 1..=ATTEMPTS {
+            let Some(head_now) = head.take() else { break };
+            let (connection, reused) = connection(&worker, &pool, &picked, &cx.connection).await?;
+            let stream = Stream::new(connection);
+            {
+                let mut facts = cx.facts.borrow_mut();
+                facts.upstream_local = stream.0.local;
+                facts.upstream_sent = Some(std::time::Instant::now());
+            }
+            // The h2 client takes the head with it; an idempotent request without a body keeps a copy for a connection that went away.
+            let again = (no_body && reused && is_idempotent(&head_now.method)).then(|| head_now.clone());
+            let message = http::Request::from_parts(head_now, ());
+            let sender = stream.0.sender.borrow().clone();
+            let mut sender = match sender.ready().await {
+                Ok(sender) => sender,
+                Err(error) => {
+                    stream.0.closed.set(true);
+                    if attempt < ATTEMPTS {
+                        head = Some(message.into_parts().0);
                         continue;
                     }
-                    _ => return Err(failure(error, false)),
+                    return Err(failure(error, false));
                 }
-            }
-        };
-        if no_body {
-            match response.await {
-                Ok(response) => return Ok(answer(response, (stream, permit, picked), &cx)),
-                Err(error) if attempt < ATTEMPTS && again.is_some() && never_processed(&error) => {
+            };
+            let (response, send) = match sender.send_request(message, no_body) {
+                Ok(sent) => sent,
+                Err(error) => {
                     stream.0.closed.set(true);
-                    head = again;
-                    continue;
+                    match again {
+                        Some(again) if attempt < ATTEMPTS => {
+                            head = Some(again);
+                            continue;
+                        }
+                        _ => return Err(failure(error, false)),
+                    }
                 }
-                Err(error) => return Err(failure(error, true)),
+            };
+            if no_body {
+                match response.await {
+                    Ok(response) => return Ok(answer(response, (stream, permit, picked), &cx)),
+                    Err(error) if attempt < ATTEMPTS && again.is_some() && never_processed(&error) => {
+                        stream.0.closed.set(true);
+                        head = again;
+                        continue;
+                    }
+                    Err(error) => return Err(failure(error, true)),
+                }
             }
+            return Box::pin(with_body(response, send, body, (stream, permit, picked), &cx)).await;
         }
-        return with_body(response, send, body, (stream, permit, picked), &cx).await;
+        Err(Reason::Internal.into())
     }
-    Err(Reason::Internal.into())
 }
+
+/// A request body on its way.
+type Moving = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 /// Moves the request body while it waits for the response; what is left of it afterwards (streaming both ways) goes on by itself.
 async fn with_body(
@@ -129,8 +135,7 @@ async fn with_body(
     held: Held,
     cx: &filter_api::Cx,
 ) -> Result<Response, Error> {
-    let mut moving: Option<Pin<Box<dyn Future<Output = Result<(), Error>>>>> =
-        Some(Box::pin(move_body(body, send)));
+    let mut moving: Option<Moving> = Some(Box::pin(move_body(body, send)));
     let response = poll_fn(|task| {
         if let Some(future) = &mut moving
             && let Poll::Ready(done) = future.as_mut().poll(task)
@@ -244,7 +249,7 @@ async fn connection(
             return Ok((connection, true));
         }
         if let Some(permit) = may_open(pool, picked) {
-            return open(worker, pool, picked, downstream, permit)
+            return Box::pin(open(worker, pool, picked, downstream, permit))
                 .await
                 .map(|connection| (connection, false));
         }

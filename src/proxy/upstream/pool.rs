@@ -136,6 +136,13 @@ impl Pools {
         });
     }
 
+    /// True when no connection is kept.
+    pub(crate) fn are_empty(&self) -> bool {
+        let empty = |pool: &EndpointPool| pool.idle.borrow().is_empty() && pool.h2.borrow().is_empty();
+        self.endpoints.borrow().values().all(|pool| empty(pool))
+            && self.addresses.borrow().values().all(|pool| empty(pool))
+    }
+
     /// Idle and open connections, for metrics.
     pub(crate) fn count(&self, cluster: u32) -> (usize, usize) {
         let endpoints = self.endpoints.borrow();

@@ -12,6 +12,7 @@ use super::super::listeners::{
 use super::super::scope::Scope;
 use super::super::tcp::to_cluster;
 use super::{AppPort, add_cluster, inbound_http, ports, table};
+use crate::config::resources::istio::mesh_config::InboundMode;
 use crate::mesh::{ChainMatch, ChainProtocol, Direction, Mesh, Origin, Pool};
 
 /// Adds `virtualInbound`, and the listeners of a Sidecar that nothing captures.
@@ -47,6 +48,13 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
         inbound.chains.push(chain(&name, matches, port.chain(world), port.origin()));
     }
     add_table(mesh, table(INBOUND_PASSTHROUGH, 0, INBOUND_PASSTHROUGH, &Origin::BUILT_IN));
+    if world.settings.inbound() == InboundMode::Localhost {
+        let message =
+            "connections to undeclared ports go to the address that the caller asked for, not to 127.0.0.1";
+        let hint = "leave `LOCALHOST` out, or declare the ports in a Sidecar's `ingress`";
+        let field = "spec.meshConfig.inboundTrafficPolicy";
+        world.index.notes.warn(world.object, field, "inbound-localhost", message.to_owned(), hint);
+    }
     let idle_timeout = Pool::default().tcp_idle_timeout;
     let unknown = ChainProtocol::Detect {
         http: Arc::new(inbound_http(world, INBOUND_PASSTHROUGH)),

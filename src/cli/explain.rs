@@ -1,0 +1,84 @@
+//! `sidegate explain`: which way a request would take.
+
+use super::{Output, USAGE, missing, out};
+use crate::app::choose;
+use crate::config::decode::Strictness;
+use crate::config::files::Store;
+use crate::config::finding::Severity;
+use crate::config::translate::{Input, translate};
+use crate::explain::{Question, explain};
+use crate::snapshot::Snapshot;
+use clap::Args as ClapArgs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `sidegate explain`.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Folders or files of YAML, as for `run`.
+    #[arg(long, required = true, num_args = 1, value_name = "PATH")]
+    config: Vec<PathBuf>,
+    /// Which Proxy is asked, NAME or NAMESPACE/NAME, when there are several.
+    #[arg(long = "as", value_name = "NAME")]
+    proxy: Option<String>,
+    /// The way from others to the application, not that of the application to others.
+    #[arg(long)]
+    inbound: bool,
+    /// GET, POST or another method.
+    #[arg(value_name = "METHOD")]
+    method: String,
+    /// The absolute URL that the client asks for, as in http://reviews:9080/path.
+    #[arg(value_name = "URL")]
+    url: String,
+    /// A header of the request, as in 'x-canary: true'.
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+    /// How the explanation is written.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+}
+
+/// Ends with 0 when the request would be sent on or answered by its rule, with 1 when the proxy would refuse it.
+pub(crate) fn main(args: Args) -> ExitCode {
+    if let Some(code) = missing(&args.config) {
+        return code;
+    }
+    let question = Question::parse(&args.method, &args.url, args.headers.iter().map(String::as_str));
+    let question = match question {
+        Ok(question) => question.inbound(args.inbound),
+        Err(error) => {
+            out::complain(error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let update = Store::new(args.config, Strictness::default()).reload();
+    let errors: Vec<_> =
+        update.findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    for error in &errors {
+        out::complain(error);
+    }
+    let proxy = match choose(&update.resources, args.proxy.as_deref()) {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            out::complain(error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let output = translate(&Input { resources: &update.resources, proxy: &proxy }, None);
+    let (snapshot, problems) = Snapshot::compile(output.mesh, None);
+    for problem in &problems {
+        out::complain(problem);
+    }
+    let explanation = explain(&snapshot, &question);
+    match args.output {
+        Output::Text => out::say(explanation.to_string().trim_end()),
+        Output::Json => match serde_json::to_string_pretty(&explanation) {
+            Ok(text) => out::say(text),
+            Err(error) => {
+                out::complain(format_args!("the explanation cannot be written as JSON: {error}"));
+                return ExitCode::FAILURE;
+            }
+        },
+    }
+    if explanation.outcome.is_refused() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

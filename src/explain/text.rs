@@ -1,0 +1,73 @@
+//! An explanation for people: one line for each stage, what was written where on the right.
+
+use super::{Explanation, Outcome, Way};
+use std::fmt;
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.request)?;
+        if let Some(listener) = &self.listener {
+            line(f, "listener", &listener.name, &listener.origin)?;
+        }
+        for change in &self.canonical {
+            line(f, "head", change, "")?;
+        }
+        if let Some(table) = &self.table {
+            line(f, "table", table, "")?;
+        }
+        for rule in &self.rules {
+            line(f, if rule.held { "yes" } else { "no" }, &rule.because, &rule.origin)?;
+        }
+        for way in &self.destinations {
+            writeln!(f)?;
+            self.way(f, way)?;
+        }
+        writeln!(f)?;
+        outcome(f, &self.outcome)
+    }
+}
+
+impl Explanation {
+    fn way(&self, f: &mut fmt::Formatter<'_>, way: &Way) -> fmt::Result {
+        let cluster = if way.cluster.is_empty() { "answered by the rule" } else { &way.cluster };
+        line(f, "to", &format!("{} %  {cluster}", (way.percent * 10.0).round() / 10.0), &way.origin)?;
+        for change in &way.changes {
+            line(f, "  change", &change.because, &change.origin)?;
+        }
+        if !way.timeouts.is_empty() {
+            line(f, "  timeouts", &way.timeouts.join(", "), "")?;
+        }
+        if let Some(balance) = &way.balance {
+            line(f, "  endpoint", balance, "")?;
+        }
+        for endpoint in &way.endpoints {
+            let health = format!("{:?}", endpoint.health).to_lowercase();
+            let text =
+                format!("{}  weight {}  {health}  {}", endpoint.address, endpoint.weight, endpoint.workload);
+            line(f, "", &text, &endpoint.origin)?;
+        }
+        // The outcome of a single way is that of the request.
+        if self.destinations.len() > 1 { outcome(f, &way.outcome) } else { Ok(()) }
+    }
+}
+
+fn outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
+    match outcome {
+        Outcome::Forwarded => line(f, "outcome", "forwarded", ""),
+        Outcome::Answered { status, location: Some(location) } => {
+            line(f, "outcome", &format!("redirected: {status} to {location}"), "")
+        }
+        Outcome::Answered { status, location: None } => {
+            line(f, "outcome", &format!("answered here: {status}"), "")
+        }
+        Outcome::Refused { status, flag, why, hint } => {
+            line(f, "outcome", &format!("refused: {status} {flag}: {why}"), "")?;
+            if hint.is_empty() { Ok(()) } else { line(f, "hint", hint, "") }
+        }
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, label: &str, text: &str, origin: &str) -> fmt::Result {
+    writeln!(f, "{}", format!("{label:<11} {text}").trim_end())?;
+    if origin.is_empty() { Ok(()) } else { writeln!(f, "{:<11}   {origin}", "") }
+}
