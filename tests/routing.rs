@@ -1,5 +1,7 @@
 //! Which request goes where: the shop of the demo, and every kind of match and action.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;
