@@ -378,18 +378,19 @@ impl Worker {
         }
     }
 
-    /// A connection was accepted: the clock has to run.
+    /// A connection was accepted: what is known of it begins now.
     pub(crate) fn connection_arrived(&self) {
         self.advance_clock();
-        if self.conns.borrow().is_empty() {
-            self.tick.notify_one();
-        }
     }
 
     /// Puts a connection on the list of those that the clock and the drain look at.
     pub(crate) fn register(self: &Rc<Self>, conn: &Rc<Conn>) -> Registered {
         let mut conns = self.conns.borrow_mut();
         conn.place.set(conns.len());
+        if conns.is_empty() {
+            // The clock sleeps while there is nothing to look at.
+            self.tick.notify_one();
+        }
         conns.push(conn.clone());
         self.shared.count(conn.direction()).fetch_add(1, Ordering::Relaxed);
         if self.shared.is_draining() && conn.direction() != Direction::Outbound {
