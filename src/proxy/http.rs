@@ -47,7 +47,6 @@ where
             .max_send_buf_size(MAX_BUFFER)
             .max_header_list_size(settings.max_header_bytes)
             .max_pending_accept_reset_streams(MAX_RESETS)
-            .enable_connect_protocol()
             .serve_connection(io, service);
         conn.drive(pin!(connection), Close::Soon, http2::Connection::graceful_shutdown).await;
     } else {

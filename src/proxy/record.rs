@@ -219,6 +219,11 @@ impl Recorder {
         self.activity.last.set(self.worker.clock());
     }
 
+    /// How long the tunnel that the exchange opens may carry nothing: as long as any connection of the port. Zero: for ever.
+    pub(crate) fn connection_idle_timeout(&self) -> Duration {
+        self.cx.chain.downcast_ref::<Http>().map_or(Duration::ZERO, |http| http.mesh.idle_timeout)
+    }
+
     /// The bytes of the tunnel that the exchange opened.
     pub(crate) fn tunnelled(&mut self, received: u64, sent: u64) {
         self.bytes_sent = sent;

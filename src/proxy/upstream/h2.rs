@@ -1,7 +1,7 @@
 //! HTTP/2 towards an endpoint, with the `h2` crate's client.
 
 use super::connect::connect;
-use super::h1::{MAX_BUFFER, is_idempotent};
+use super::h1::{MAX_BUFFER, is_idempotent, is_upgrade};
 use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
 use crate::proxy::upstream::EndpointPool;
@@ -62,6 +62,11 @@ pub(super) fn call(
     async move {
         let pool = picked.pool.clone();
         if let Some(head) = &mut head {
+            if is_upgrade(head) {
+                let name = &picked.cluster.mesh.name;
+                let detail = format!("cluster {name} speaks HTTP/2, over which no upgrade is carried");
+                return Err(Error::new(Reason::UpgradeRefused).detail(detail));
+            }
             to_http2(head)?;
         }
         let Some(permit) = picked.cluster.acquire(Resource::Requests) else {
