@@ -2,6 +2,7 @@
 
 use super::connect::connect;
 use super::h1::{MAX_BUFFER, is_idempotent, is_upgrade};
+use super::pool::OpenFailure;
 use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
 use crate::proxy::upstream::EndpointPool;
@@ -264,7 +265,14 @@ async fn connection(
             pool.h2_opening.borrow_mut().push(sender);
             receiver
         };
-        let _ = waiting.await;
+        // All who wait share the outcome: one after the other, each would spend the time to connect again.
+        if let Ok(Some((reason, cause))) = waiting.await {
+            let failure = Error::new(reason).retry_safe();
+            return Err(match cause {
+                Some(cause) => failure.source(cause),
+                None => failure,
+            });
+        }
     }
 }
 
@@ -293,15 +301,29 @@ async fn open(
     permit: Permit,
 ) -> Result<Rc<H2Connection>, Error> {
     /// Wakes who waits, also when the opening failed or was given up.
-    struct Opened(Rc<EndpointPool>);
+    struct Opened(Rc<EndpointPool>, Option<OpenFailure>);
     impl Drop for Opened {
         fn drop(&mut self) {
-            for waiting in self.0.h2_opening.borrow_mut().drain(..) {
-                let _ = waiting.send(());
+            for waiting in self.0.h2_opening.take() {
+                let _ = waiting.send(self.1.clone());
             }
         }
     }
-    let _opened = Opened(pool.clone());
+    let mut opened = Opened(pool.clone(), None);
+    let result = establish(worker, pool, picked, downstream, permit).await;
+    if let Err(error) = &result {
+        opened.1 = Some((error.reason(), error.cause()));
+    }
+    result
+}
+
+async fn establish(
+    worker: &Rc<Worker>,
+    pool: &EndpointPool,
+    picked: &Picked,
+    downstream: &ConnectionFacts,
+    permit: Permit,
+) -> Result<Rc<H2Connection>, Error> {
     let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
     let local = stream.local_address();
     let handshake = h2::client::Builder::new()

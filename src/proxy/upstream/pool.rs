@@ -32,7 +32,8 @@ pub(crate) struct EndpointPool {
     /// HTTP/1 connections of this worker: idle, busy, or being opened.
     open: Cell<u32>,
     pub(super) h2: RefCell<Vec<Rc<H2Connection>>>,
-    pub(super) h2_opening: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Who waits for the HTTP/2 connection that is being opened; each hears why, if that fails.
+    pub(super) h2_opening: RefCell<Vec<oneshot::Sender<Option<OpenFailure>>>>,
     /// The shortest time after which this server was seen to close an idle connection, or said that it will.
     learned_idle: Cell<Option<Duration>>,
     retired: Cell<bool>,
@@ -55,6 +56,9 @@ pub(super) struct Open {
     pool: Rc<EndpointPool>,
     _permit: Permit,
 }
+
+/// Why a connection could not be opened: the reason and its cause in words.
+pub(super) type OpenFailure = (Reason, Option<String>);
 
 /// What a request that waited got.
 pub(super) enum Waited {
