@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 use support::objects::{destination_rule, service};
-use support::{Client1, Proxy, Raw, Upstream, fetch, free_port, get, request};
+use support::{Client1, Proxy, Raw, Upstream, eventually, fetch, free_port, get, request};
 
 #[tokio::test]
 async fn the_only_connection_of_a_worker_is_held_to_the_time_for_a_head() {
@@ -129,4 +129,42 @@ async fn an_endpoint_that_is_the_proxy_itself_is_not_called() {
     let proxy = Proxy::with(&spec, &service("up.shop", "HTTP", &[own])).await;
     let reply = fetch(proxy.outbound(), get("up.shop", "/")).await;
     assert_eq!(reply.status, 508, "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut_off_after_the_stream_idle_time() {
+    let up = Upstream::start().await;
+    let objects = service("up.shop", "HTTP", &[up.address]);
+    let proxy = Proxy::with("limits: {streamIdleTimeout: 1s}", &objects).await;
+    let mut raw = Raw::connect(proxy.outbound()).await;
+    raw.send("GET /endless HTTP/1.1\r\nHost: up.shop\r\n\r\n").await;
+    eventually("the upstream is called", || up.open() == 1).await;
+    eventually("the upstream connection is let go", || up.open() == 0).await;
+}
+
+#[tokio::test]
+async fn no_more_clients_than_allowed_are_served_at_once() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::with("limits: {maxConnections: 1}", &service("up.shop", "HTTP", &[up.address])).await;
+    let mut first = Client1::connect(proxy.outbound()).await;
+    assert_eq!(first.exchange(get("up.shop", "/")).await.status, 200);
+    assert!(Raw::connect(proxy.outbound()).await.is_at_end().await);
+    drop(first);
+    eventually("its place is free again", || {
+        proxy.status.shared().connections(sidegate::mesh::Direction::Outbound) == 0
+    })
+    .await;
+    assert_eq!(fetch(proxy.outbound(), get("up.shop", "/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn more_headers_than_the_codec_reads_by_itself_pass_when_they_are_allowed() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::with("limits: {maxHeaders: 150}", &service("up2.shop", "HTTP2", &[up.address])).await;
+    for (count, status) in [(120, 200), (160, 431)] {
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        let headers: String = (0..count).map(|n| format!("x-{n}: 1\r\n")).collect();
+        raw.send(format!("GET / HTTP/1.1\r\nHost: up2.shop\r\n{headers}\r\n")).await;
+        assert_eq!(raw.reply().await.status, status, "{count}");
+    }
 }

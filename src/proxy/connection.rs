@@ -7,7 +7,7 @@ use super::record::Recorded;
 use super::socket;
 use super::stream::Stream;
 use super::tcp;
-use super::worker::Worker;
+use super::worker::{Accepted, Worker};
 use crate::mesh::{Direction, Interception, Name, TransportProtocol};
 use crate::snapshot::{ChainProtocol, ChainQuery, Http, Listener, Needs};
 use bytes::{Buf, Bytes, BytesMut};
@@ -64,6 +64,7 @@ pub(super) async fn serve<S>(
     worker: Rc<Worker>,
     listener: Name,
     mut stream: Stream,
+    accepted: Accepted,
     peer: Option<SocketAddr>,
     stack: S,
 ) where
@@ -135,7 +136,7 @@ pub(super) async fn serve<S>(
         );
     };
     let (conn, phase) = Conn::new(&worker, listener.mesh.direction, facts.protocol);
-    let io = Io { stream, first: seen.bytes, phase };
+    let io = Io { stream, first: seen.bytes, phase, _accepted: accepted };
     let http1_or_2 = matches!(facts.protocol, Protocol::Http1 | Protocol::Http2);
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
@@ -483,7 +484,7 @@ impl Busy {
 
 impl Busy {
     /// Its connection.
-    pub(super) fn conn(&self) -> &Conn {
+    pub(super) fn conn(&self) -> &Rc<Conn> {
         &self.0
     }
 }
@@ -504,6 +505,7 @@ pub(crate) struct Io {
     stream: Stream,
     first: Bytes,
     phase: Arc<Phase>,
+    _accepted: Accepted,
 }
 
 impl AsyncRead for Io {
