@@ -183,6 +183,7 @@ impl App {
         };
         if let Spec::Proxy(settings) = &resource.spec {
             self.drain = settings.drain.clone();
+            self.workers.shared().set_max_connections(settings.limits.max_connections);
         }
         let previous = std::mem::take(&mut self.mesh);
         let (resources, proxy) = (update.clone(), resource);

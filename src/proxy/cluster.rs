@@ -52,7 +52,10 @@ impl Picked {
                 let detail = format!("{address} is this proxy itself");
                 return Err(Error::new(Reason::Loop).detail(detail).closing());
             }
-            let pool = worker.pools.of_address(cluster.state.id, address);
+            let pool = match cluster.mesh.proxy_protocol {
+                None => worker.pools.of_address(cluster.state.id, address),
+                Some(_) => Pools::for_one_request(),
+            };
             return Ok(Self {
                 cluster: cluster.clone(),
                 endpoint: None,
@@ -65,6 +68,12 @@ impl Picked {
         let endpoint = cluster.pick(&mut || worker.random(), tried);
         let target = endpoint.as_ref().and_then(|endpoint| Target::of(&endpoint.address));
         let (Some(endpoint), Some(target)) = (endpoint, target) else { return Err(nobody(cluster)) };
+        // Where the client connected on purpose, that address is ours: the request would come back for ever.
+        if connection.original_destination.is_none() && target.socket() == Some(connection.local) {
+            let detail =
+                format!("{} of cluster {} is this proxy itself", connection.local, cluster.mesh.name);
+            return Err(Error::new(Reason::Loop).detail(detail).closing());
+        }
         let pool = match cluster.mesh.proxy_protocol {
             None => worker.pools.of(cluster.state.id, endpoint.id),
             // Its header names one downstream: no other may use the connection.

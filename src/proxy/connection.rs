@@ -7,7 +7,7 @@ use super::record::Recorded;
 use super::socket;
 use super::stream::Stream;
 use super::tcp;
-use super::worker::Worker;
+use super::worker::{Accepted, Worker};
 use crate::mesh::{Direction, Interception, Name, TransportProtocol};
 use crate::snapshot::{ChainProtocol, ChainQuery, Http, Listener, Needs};
 use bytes::{Buf, Bytes, BytesMut};
@@ -73,6 +73,7 @@ pub(super) async fn serve<S>(
     worker: Rc<Worker>,
     listener: Name,
     mut stream: Stream,
+    accepted: Accepted,
     peer: Option<SocketAddr>,
     stack: S,
 ) where
@@ -143,8 +144,8 @@ pub(super) async fn serve<S>(
             "no filter chain takes it",
         );
     };
-    let (conn, phase) = Conn::new(&worker, listener.mesh.direction);
-    let io = Io { stream, first: seen.bytes, phase };
+    let (conn, phase) = Conn::new(&worker, listener.mesh.direction, facts.protocol);
+    let io = Io { stream, first: seen.bytes, phase, _accepted: accepted };
     let http1_or_2 = matches!(facts.protocol, Protocol::Http1 | Protocol::Http2);
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
@@ -347,7 +348,12 @@ struct Phase {
     state: AtomicU8,
     since: AtomicU64,
     clock: Arc<AtomicU64>,
+    /// HTTP/2: bytes between requests are pings, window updates and settings as often as heads.
+    multiplexed: bool,
 }
+
+/// How long an idle connection may take to end in order.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(30);
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
@@ -361,11 +367,13 @@ impl Phase {
 }
 
 impl Conn {
-    fn new(worker: &Worker, direction: Direction) -> (Rc<Self>, Arc<Phase>) {
+    fn new(worker: &Worker, direction: Direction, protocol: Protocol) -> (Rc<Self>, Arc<Phase>) {
         let clock = worker.clock_millis().clone();
         let since = AtomicU64::new(clock.load(Ordering::Relaxed));
-        // Its first bytes are there already: the head has begun.
-        let phase = Arc::new(Phase { state: AtomicU8::new(HEAD), since, clock });
+        // Its first bytes are there already: the head has begun. On HTTP/2 they are the preface, and what follows need not be a head.
+        let multiplexed = protocol == Protocol::Http2;
+        let state = AtomicU8::new(if multiplexed { IDLE } else { HEAD });
+        let phase = Arc::new(Phase { state, since, clock, multiplexed });
         let conn = Self {
             phase: phase.clone(),
             direction,
@@ -425,7 +433,11 @@ impl Conn {
             self.close(Close::Graceful);
         }
         match self.phase.state.load(Ordering::Relaxed) {
-            IDLE if over(self.idle_timeout.get()) => self.close(Close::Graceful),
+            // Asked to end, and long after still there: its client does not even read what is left.
+            IDLE if over(self.idle_timeout.get()) => {
+                let late = for_so_long >= self.idle_timeout.get().saturating_add(CLOSING_PATIENCE);
+                self.close(if late { Close::Now } else { Close::Graceful });
+            }
             HEAD if over(self.head_timeout.get()) => {
                 self.close(Close::Now);
                 return true;
@@ -501,6 +513,11 @@ impl Busy {
     pub(super) fn is_last(&self) -> bool {
         self.0.close.get() != Close::Open
     }
+
+    /// Its connection.
+    pub(super) fn conn(&self) -> &Rc<Conn> {
+        &self.0
+    }
 }
 
 impl Drop for Busy {
@@ -519,6 +536,7 @@ pub(crate) struct Io {
     stream: Stream,
     first: Bytes,
     phase: Arc<Phase>,
+    _accepted: Accepted,
 }
 
 impl AsyncRead for Io {
@@ -537,7 +555,7 @@ impl AsyncRead for Io {
             return Poll::Ready(Ok(()));
         }
         let polled = Pin::new(&mut this.stream).poll_read(task, buf);
-        if polled.is_ready() && this.phase.state.load(Ordering::Relaxed) == IDLE {
+        if polled.is_ready() && !this.phase.multiplexed && this.phase.state.load(Ordering::Relaxed) == IDLE {
             this.phase.enter(HEAD);
         }
         polled

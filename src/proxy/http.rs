@@ -22,6 +22,9 @@ use std::task::{Context, Poll};
 /// Window of one stream from the downstream.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
+/// Header fields that hyper reads without further ado; more of them cost it an allocation.
+const CODEC_HEADERS: usize = 100;
+
 /// Streams that a client may have opened and reset before it is told to calm down (rapid reset, CVE-2023-44487).
 const MAX_RESETS: usize = 50;
 
@@ -48,7 +51,6 @@ where
             .max_send_buf_size(MAX_BUFFER)
             .max_header_list_size(settings.max_header_bytes)
             .max_pending_accept_reset_streams(MAX_RESETS)
-            .enable_connect_protocol()
             .serve_connection(io, service);
         conn.drive(pin!(connection), false, look, http2::Connection::graceful_shutdown).await;
     } else {
@@ -57,6 +59,10 @@ where
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .max_buf_size(MAX_BUFFER.max(settings.max_header_bytes as usize));
+        let headers = settings.max_headers as usize;
+        if headers > CODEC_HEADERS {
+            builder.max_headers(headers);
+        }
         let connection = builder.serve_connection(io, service).with_upgrades();
         conn.drive(pin!(connection), true, look, http1::UpgradeableConnection::graceful_shutdown).await;
     }
@@ -135,7 +141,7 @@ where
             _ => {}
         }
         if let Some(busy) = this.busy.take() {
-            response.body_mut().keep_busy(busy);
+            response.body_mut().keep_busy(busy, *this.http1);
         }
         Poll::Ready(Ok(response))
     }

@@ -14,8 +14,15 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit("max_target_bytes", 60 * 1024, "bytes", "request", "A longer request target: 414."),
     limit(
+        "max_connections",
+        65_536,
+        "connections",
+        "process",
+        "Downstream connections at once, all listeners together; a further one is closed (OM).",
+    ),
+    limit(
         "request_headers_timeout",
-        60,
+        10,
         "seconds",
         "request",
         "A head that takes longer ends its connection.",
@@ -25,7 +32,7 @@ pub const LIMITS: &[Limit] = &[
         300,
         "seconds",
         "request",
-        "No byte either way for so long: 408 SI, or the stream is reset.",
+        "No byte either way for so long, also because an HTTP/1 client stopped reading: 408 SI, or the stream is reset.",
     ),
     limit(
         "idle_timeout",
@@ -34,7 +41,7 @@ pub const LIMITS: &[Limit] = &[
         "downstream connection",
         "A connection without requests is closed.",
     ),
-    limit("max_concurrent_streams", 1024, "streams", "downstream connection", "HTTP/2 streams at once."),
+    limit("max_concurrent_streams", 100, "streams", "downstream connection", "HTTP/2 streams at once."),
     limit(
         "max_reset_streams",
         50,

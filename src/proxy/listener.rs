@@ -81,8 +81,8 @@ where
         + Clone
         + 'static,
 {
-    worker.connection_arrived();
-    let serving = connection::serve(worker.clone(), name.clone(), stream, peer, stack.clone());
+    let Some(accepted) = worker.connection_arrived() else { return };
+    let serving = connection::serve(worker.clone(), name.clone(), stream, accepted, peer, stack.clone());
     tokio::task::spawn_local(serving);
 }
 

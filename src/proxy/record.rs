@@ -1,6 +1,6 @@
 //! The outermost layer: what is counted and logged of each exchange, whatever became of it.
 
-use super::connection::Busy;
+use super::connection::{Busy, Close, Conn};
 use super::labels;
 use super::worker::Worker;
 use crate::snapshot::{Destination, Endpoint, Http};
@@ -73,6 +73,8 @@ pub(crate) struct Activity {
     /// Place in the worker's list.
     pub(super) place: Cell<usize>,
     waker: RefCell<Option<Waker>>,
+    /// The HTTP/1 connection that carries it alone, once there is a response.
+    conn: RefCell<Option<Rc<Conn>>>,
 }
 
 impl RecordLayer {
@@ -163,6 +165,7 @@ impl Recorder {
             over: Cell::new(false),
             place: Cell::new(usize::MAX),
             waker: RefCell::new(None),
+            conn: RefCell::new(None),
         });
         worker.begin_exchange(&activity);
         Self {
@@ -217,6 +220,11 @@ impl Recorder {
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes_sent += bytes as u64;
         self.activity.last.set(self.worker.clock());
+    }
+
+    /// How long the tunnel that the exchange opens may carry nothing: as long as any connection of the port. Zero: for ever.
+    pub(crate) fn connection_idle_timeout(&self) -> Duration {
+        self.cx.chain.downcast_ref::<Http>().map_or(Duration::ZERO, |http| http.mesh.idle_timeout)
     }
 
     /// The bytes of the tunnel that the exchange opened.
@@ -318,7 +326,9 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.activity.over.get() {
-            self.finish(Ending::Broken(Reason::DownstreamClosed));
+            let expired = self.activity.expired.get();
+            let reason = if expired { Reason::StreamIdle } else { Reason::DownstreamClosed };
+            self.finish(Ending::Broken(reason));
         }
     }
 }
@@ -341,7 +351,12 @@ impl Activity {
             self.last.set(now);
         }
         if now - self.last.get() >= self.limit {
-            self.expired.set(true);
+            // A codec does not ask for a body while its client does not read, so nobody hears the waker: then the connection ends.
+            if self.expired.replace(true)
+                && let Some(conn) = self.conn.borrow_mut().take()
+            {
+                conn.close(Close::Now);
+            }
             if let Some(waker) = self.waker.borrow_mut().take() {
                 waker.wake();
             }
@@ -359,7 +374,10 @@ impl Activity {
 
 impl Recorded {
     /// Counts the connection as busy until the body has ended.
-    pub(crate) fn keep_busy(&mut self, busy: Busy) {
+    pub(crate) fn keep_busy(&mut self, busy: Busy, http1: bool) {
+        if http1 && let Some(recorder) = &self.recorder {
+            *recorder.activity.conn.borrow_mut() = Some(busy.conn().clone());
+        }
         self.busy = Some(busy);
     }
 

@@ -1,6 +1,6 @@
 //! After an upgrade or a CONNECT: bytes both ways, under the record and the permits of the exchange that opened it.
 
-use super::record::{Ending, Recorded};
+use super::record::{Ending, Recorded, Recorder};
 use super::tcp::{self, Flow};
 use super::worker::Worker;
 use crate::mesh::Direction;
@@ -27,7 +27,8 @@ pub(super) fn start(
         let result = match tokio::join!(downstream, upstream) {
             (Ok(downstream), Ok(upstream)) => {
                 let (downstream, upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
-                let flow = Flow::new(Duration::ZERO);
+                let idle = recorder.as_ref().map_or(Duration::ZERO, Recorder::connection_idle_timeout);
+                let flow = Flow::new(idle);
                 let ended = tcp::copy_both(downstream, upstream, &flow, &tunnel).await;
                 if let Some(recorder) = &mut recorder {
                     recorder.tunnelled(flow.received(), flow.sent());

@@ -37,8 +37,15 @@ pub struct Shared {
     /// Addresses that listeners are bound to: a connection to one of them would come back to us.
     own_addresses: ArcSwap<Vec<SocketAddr>>,
     connections: [AtomicU32; 3],
+    /// Accepted connections of all listeners, and how many there may be.
+    accepted: AtomicU32,
+    max_connections: AtomicU32,
     draining: AtomicBool,
 }
+
+/// One accepted connection, until it is closed.
+#[derive(Debug)]
+pub(crate) struct Accepted(Arc<Shared>);
 
 /// One access log: where, and in which form.
 #[derive(Clone, Debug)]
@@ -126,6 +133,8 @@ impl Shared {
             registry,
             own_addresses: ArcSwap::default(),
             connections: Default::default(),
+            accepted: AtomicU32::new(0),
+            max_connections: AtomicU32::new(u32::MAX),
             draining: AtomicBool::new(false),
         })
     }
@@ -161,6 +170,18 @@ impl Shared {
             Direction::Outbound => &self.connections[1],
             Direction::Gateway => &self.connections[2],
         }
+    }
+
+    /// Sets how many downstream connections there may be at once. Those that are open stay.
+    pub(crate) fn set_max_connections(&self, limit: u32) {
+        self.max_connections.store(limit, Ordering::Relaxed);
+    }
+
+    fn accept(self: &Arc<Self>) -> Option<Accepted> {
+        let limit = self.max_connections.load(Ordering::Relaxed);
+        let free = |count: u32| (count < limit).then(|| count + 1);
+        let counted = self.accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
+        counted.is_ok().then(|| Accepted(self.clone()))
     }
 
     /// Marks that the process is going away.
@@ -383,9 +404,14 @@ impl Worker {
         }
     }
 
-    /// A connection was accepted: its time counts from now.
-    pub(crate) fn connection_arrived(&self) {
+    /// A connection was accepted: what is known of it begins now. `None` when there are as many as there may be; it is closed then.
+    pub(crate) fn connection_arrived(&self) -> Option<Accepted> {
         self.advance_clock();
+        let accepted = self.shared.accept();
+        if accepted.is_none() {
+            self.count_limit(Reason::Overload);
+        }
+        accepted
     }
 
     /// Something is under way whose time is limited: the clock has to run, if it does not.
@@ -545,6 +571,12 @@ impl Tunnel {
         if !all.stopped.get() {
             all.stop.notified().await;
         }
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.0.accepted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

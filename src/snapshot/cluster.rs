@@ -6,6 +6,8 @@ use crate::mesh::{self, Discovery, EndpointAddress, EndpointSet};
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// A cluster of one snapshot: its settings, and the state it shares with its predecessors and successors.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct ClusterState {
     // Discovery and a compile may publish at the same time; both start from the table they found.
     publishing: Mutex<()>,
     connections: AtomicU32,
+    // Said once for each connection that is given back, on whatever worker: somebody may wait for it on another one.
+    connection_freed: Notify,
     pending: AtomicU32,
     requests: AtomicU32,
     upgraded: AtomicU32,
@@ -133,6 +137,11 @@ impl ClusterState {
         self.counter(resource).load(Ordering::Acquire)
     }
 
+    /// Resolves when a connection is given back. Ask for it before looking whether there is one, so that none is missed.
+    pub fn connection_freed(&self) -> Notified<'_> {
+        self.connection_freed.notified()
+    }
+
     /// The endpoints as they are now.
     pub fn endpoints(&self) -> Arc<EndpointTable> {
         self.endpoints.load_full()
@@ -164,6 +173,7 @@ impl Default for ClusterState {
             endpoints: ArcSwap::default(),
             publishing: Mutex::default(),
             connections: AtomicU32::new(0),
+            connection_freed: Notify::new(),
             pending: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             upgraded: AtomicU32::new(0),
@@ -174,6 +184,9 @@ impl Default for ClusterState {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.state.counter(self.resource).fetch_sub(1, Ordering::AcqRel);
+        if self.resource == Resource::Connections {
+            self.state.connection_freed.notify_one();
+        }
     }
 }
 

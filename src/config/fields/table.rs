@@ -219,10 +219,11 @@ pub(super) const TABLE: &[Row] = &[
     ("Discovery", "kubernetes", warned("configuration would come from the API server")),
     (
         "Limits",
-        "maxConnections maxConcurrentStreams maxHeaderBytes maxHeaders maxBodyBytes headerTimeout idleTimeout \
-         streamIdleTimeout handshakeTimeout",
+        "maxConnections maxConcurrentStreams maxHeaderBytes maxHeaders headerTimeout idleTimeout streamIdleTimeout \
+         handshakeTimeout",
         Enforced,
     ),
+    ("Limits", "maxBodyBytes", warned("a longer request body would be refused")),
     ("Drain", "propagation gracePeriod", Enforced),
     // MeshConfig
     (

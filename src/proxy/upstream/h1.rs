@@ -1,14 +1,15 @@
 //! HTTP/1.1 towards an endpoint.
 
 use super::connect::connect;
-use super::pool::{H1Connection, Lease};
+use super::pool::{EndpointPool, H1Connection, Lease, Open, Waited};
 use crate::proxy::cluster::Picked;
 use crate::proxy::headers;
 use crate::proxy::worker::Worker;
+use crate::snapshot::Resource;
 use filter_api::{Body, Error, Reason, Request, Response};
 use http::header::HOST;
 use http::uri::Uri;
-use http::{HeaderValue, Method, Version, request};
+use http::{HeaderValue, Method, StatusCode, Version, request};
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use std::rc::Rc;
@@ -29,17 +30,30 @@ pub(super) fn call(
     let pool = picked.pool.clone();
     to_http1(&mut request.head);
     let upgrade = is_upgrade(&request.head);
+    let connect = request.head.method == Method::CONNECT;
     let cx = request.cx;
     let mut message = http::Request::from_parts(request.head, request.body);
     async move {
+        // Held until the tunnel ends, or until the server declines it.
+        let mut upgraded = None;
+        if upgrade {
+            let Some(permit) = picked.cluster.acquire(Resource::Upgraded) else {
+                worker.count_overflow(&picked.cluster);
+                let name = &picked.cluster.mesh.name;
+                let detail =
+                    format!("the limit of upgraded connections (maxConnections) of cluster {name} reached");
+                return Err(Error::new(Reason::UpstreamOverflow).retry_safe().detail(detail));
+            };
+            upgraded = Some(permit);
+        }
         for attempt in 1.. {
             let now = Instant::now();
             let idle = if attempt < ATTEMPTS { pool.take_idle(&picked.cluster.mesh.pool, now) } else { None };
-            let reused = idle.is_some();
             let connection = match idle {
                 Some(connection) => connection,
                 None => Box::pin(open_or_wait(&worker, &pool, &picked, &cx.connection)).await?,
             };
+            let reused = connection.requests > 0;
             let idle_for = connection.idle_for(now);
             let mut lease = Lease::new(connection, &picked.cluster);
             let Some(connection) = lease.connection() else { return Err(Reason::Internal.into()) };
@@ -65,11 +79,16 @@ pub(super) fn call(
                             .detail("its Connection header names end-to-end headers"));
                     }
                     cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
-                    if upgrade
-                        && (head.status == http::StatusCode::SWITCHING_PROTOCOLS || head.status.is_success())
-                    {
+                    let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                    if switched && (!upgrade || connect) {
+                        return Err(Error::new(Reason::UpstreamProtocol)
+                            .sent(true)
+                            .detail("it switched protocols without having been asked to"));
+                    }
+                    if switched || connect && head.status.is_success() {
                         // The connection carries bytes from now on; hyper hands it over through the response.
                         drop(lease.detach());
+                        cx.hold(Box::new((upgraded, picked)));
                     } else {
                         lease.hold(picked, &cx);
                     }
@@ -94,11 +113,7 @@ pub(super) fn call(
     }
 }
 
-async fn wait(
-    worker: &Rc<Worker>,
-    pool: &Rc<super::EndpointPool>,
-    picked: &Picked,
-) -> Result<H1Connection, Error> {
+async fn wait(worker: &Rc<Worker>, pool: &Rc<EndpointPool>, picked: &Picked) -> Result<Waited, Error> {
     let waited = pool.wait(&picked.cluster).await;
     if waited.is_err() {
         worker.count_overflow(&picked.cluster);
@@ -108,11 +123,17 @@ async fn wait(
 
 async fn open_or_wait(
     worker: &Rc<Worker>,
-    pool: &Rc<super::EndpointPool>,
+    pool: &Rc<EndpointPool>,
     picked: &Picked,
     downstream: &filter_api::ConnectionFacts,
 ) -> Result<H1Connection, Error> {
-    let Some(permit) = pool.may_open(&picked.cluster) else { return wait(worker, pool, picked).await };
+    let open: Open = match pool.may_open(&picked.cluster) {
+        Some(open) => open,
+        None => match wait(worker, pool, picked).await? {
+            Waited::Connection(connection) => return Ok(connection),
+            Waited::MayOpen(open) => open,
+        },
+    };
     let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
     let local = stream.local_address();
     let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
@@ -123,7 +144,7 @@ async fn open_or_wait(
         // How it ends is reported to whoever is using it.
         let _ = connection.with_upgrades().await;
     });
-    Ok(pool.opened(sender, local, permit))
+    Ok(EndpointPool::opened(sender, local, open))
 }
 
 /// The request head as HTTP/1.1 says it: origin-form target, Host from the authority.

@@ -1,7 +1,8 @@
 //! HTTP/2 towards an endpoint, with the `h2` crate's client.
 
 use super::connect::connect;
-use super::h1::{MAX_BUFFER, is_idempotent};
+use super::h1::{MAX_BUFFER, is_idempotent, is_upgrade};
+use super::pool::OpenFailure;
 use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
 use crate::proxy::upstream::EndpointPool;
@@ -62,6 +63,11 @@ pub(super) fn call(
     async move {
         let pool = picked.pool.clone();
         if let Some(head) = &mut head {
+            if is_upgrade(head) {
+                let name = &picked.cluster.mesh.name;
+                let detail = format!("cluster {name} speaks HTTP/2, over which no upgrade is carried");
+                return Err(Error::new(Reason::UpgradeRefused).detail(detail));
+            }
             to_http2(head)?;
         }
         let Some(permit) = picked.cluster.acquire(Resource::Requests) else {
@@ -259,7 +265,14 @@ async fn connection(
             pool.h2_opening.borrow_mut().push(sender);
             receiver
         };
-        let _ = waiting.await;
+        // All who wait share the outcome: one after the other, each would spend the time to connect again.
+        if let Ok(Some((reason, cause))) = waiting.await {
+            let failure = Error::new(reason).retry_safe();
+            return Err(match cause {
+                Some(cause) => failure.source(cause),
+                None => failure,
+            });
+        }
     }
 }
 
@@ -288,15 +301,29 @@ async fn open(
     permit: Permit,
 ) -> Result<Rc<H2Connection>, Error> {
     /// Wakes who waits, also when the opening failed or was given up.
-    struct Opened(Rc<EndpointPool>);
+    struct Opened(Rc<EndpointPool>, Option<OpenFailure>);
     impl Drop for Opened {
         fn drop(&mut self) {
-            for waiting in self.0.h2_opening.borrow_mut().drain(..) {
-                let _ = waiting.send(());
+            for waiting in self.0.h2_opening.take() {
+                let _ = waiting.send(self.1.clone());
             }
         }
     }
-    let _opened = Opened(pool.clone());
+    let mut opened = Opened(pool.clone(), None);
+    let result = establish(worker, pool, picked, downstream, permit).await;
+    if let Err(error) = &result {
+        opened.1 = Some((error.reason(), error.cause()));
+    }
+    result
+}
+
+async fn establish(
+    worker: &Rc<Worker>,
+    pool: &EndpointPool,
+    picked: &Picked,
+    downstream: &ConnectionFacts,
+    permit: Permit,
+) -> Result<Rc<H2Connection>, Error> {
     let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
     let local = stream.local_address();
     let handshake = h2::client::Builder::new()

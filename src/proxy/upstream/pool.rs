@@ -29,10 +29,11 @@ pub(crate) struct EndpointPool {
     idle: RefCell<Vec<H1Connection>>,
     /// Requests that found the connection limit reached, oldest first.
     waiting: RefCell<VecDeque<oneshot::Sender<H1Connection>>>,
-    /// HTTP/1 connections of this worker, idle or busy.
+    /// HTTP/1 connections of this worker: idle, busy, or being opened.
     open: Cell<u32>,
     pub(super) h2: RefCell<Vec<Rc<H2Connection>>>,
-    pub(super) h2_opening: RefCell<Vec<oneshot::Sender<()>>>,
+    /// Who waits for the HTTP/2 connection that is being opened; each hears why, if that fails.
+    pub(super) h2_opening: RefCell<Vec<oneshot::Sender<Option<OpenFailure>>>>,
     /// The shortest time after which this server was seen to close an idle connection, or said that it will.
     learned_idle: Cell<Option<Duration>>,
     retired: Cell<bool>,
@@ -49,11 +50,22 @@ pub(crate) struct H1Connection {
     _open: Open,
 }
 
-/// Counts a connection while it is open.
+/// Counts a connection from the decision to open it until it is closed.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     pool: Rc<EndpointPool>,
     _permit: Permit,
+}
+
+/// Why a connection could not be opened: the reason and its cause in words.
+pub(super) type OpenFailure = (Reason, Option<String>);
+
+/// What a request that waited got.
+pub(super) enum Waited {
+    /// A connection that came back.
+    Connection(H1Connection),
+    /// The right to open one.
+    MayOpen(Open),
 }
 
 /// A connection that an exchange has taken. Dropped at the end of the exchange, it goes back to its pool.
@@ -202,28 +214,23 @@ impl EndpointPool {
         None
     }
 
-    /// Registers a new connection.
-    pub(super) fn opened(
-        self: &Rc<Self>,
-        sender: SendRequest<Body>,
-        local: Option<SocketAddr>,
-        permit: Permit,
-    ) -> H1Connection {
-        self.open.set(self.open.get() + 1);
+    /// Makes a new connection known.
+    pub(super) fn opened(sender: SendRequest<Body>, local: Option<SocketAddr>, open: Open) -> H1Connection {
         let now = Instant::now();
-        let open = Open { pool: self.clone(), _permit: permit };
         H1Connection { sender, local, requests: 0, opened: now, idle_since: now, _open: open }
     }
 
-    /// A permit for one more connection. A worker that has none to this endpoint may always open one, whatever the limit.
-    pub(super) fn may_open(&self, cluster: &Cluster) -> Option<Permit> {
-        cluster
+    /// The right to open one more connection. A worker that has none to this endpoint, and opens none, may always do so, whatever the limit.
+    pub(super) fn may_open(self: &Rc<Self>, cluster: &Cluster) -> Option<Open> {
+        let permit = cluster
             .acquire(Resource::Connections)
-            .or_else(|| (self.open.get() == 0).then(|| cluster.acquire_anyway(Resource::Connections)))
+            .or_else(|| (self.open.get() == 0).then(|| cluster.acquire_anyway(Resource::Connections)))?;
+        self.open.set(self.open.get() + 1);
+        Some(Open { pool: self.clone(), _permit: permit })
     }
 
-    /// Waits until a connection comes back.
-    pub(super) async fn wait(&self, cluster: &Cluster) -> Result<H1Connection, Error> {
+    /// Waits until a connection comes back, or may be opened since another one was closed.
+    pub(super) async fn wait(self: &Rc<Self>, cluster: &Cluster) -> Result<Waited, Error> {
         let overflow = |what: &str| {
             let name = &cluster.mesh.name;
             Error::new(Reason::UpstreamOverflow)
@@ -233,11 +240,30 @@ impl EndpointPool {
         let Some(_pending) = cluster.acquire(Resource::Pending) else {
             return Err(overflow("the limit of pending requests (http1MaxPendingRequests)"));
         };
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(sender);
-        match tokio::time::timeout(PENDING_TIMEOUT, receiver).await {
-            Ok(Ok(connection)) => Ok(connection),
-            _ => Err(overflow("the limit of connections (maxConnections)")),
+        let (sender, mut receiver) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.borrow_mut();
+            // Those that gave up while nothing came back.
+            while waiting.pop_front_if(|first| first.is_closed()).is_some() {}
+            waiting.push_back(sender);
+        }
+        let late = tokio::time::sleep(PENDING_TIMEOUT);
+        let mut late = std::pin::pin!(late);
+        loop {
+            let mut freed = std::pin::pin!(cluster.state.connection_freed());
+            freed.as_mut().enable();
+            if let Ok(connection) = receiver.try_recv() {
+                return Ok(Waited::Connection(connection));
+            }
+            if let Some(open) = self.may_open(cluster) {
+                return Ok(Waited::MayOpen(open));
+            }
+            tokio::select! {
+                biased;
+                Ok(connection) = &mut receiver => return Ok(Waited::Connection(connection)),
+                () = freed => {}
+                () = &mut late => return Err(overflow("the limit of connections (maxConnections)")),
+            }
         }
     }
 

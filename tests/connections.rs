@@ -1,0 +1,170 @@
+//! Connections, down- and upstream: how long they live, how many there are, what becomes of those who wait.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+use support::objects::{destination_rule, service};
+use support::{Client1, Proxy, Raw, Upstream, eventually, fetch, free_port, get, request};
+
+#[tokio::test]
+async fn the_only_connection_of_a_worker_is_held_to_the_time_for_a_head() {
+    let proxy = Proxy::with("limits: {headerTimeout: 1s}", "").await;
+    let mut raw = Raw::connect(proxy.outbound()).await;
+    raw.send("GET / HTTP/1.1\r\n").await;
+    assert!(raw.is_at_end().await, "a head that does not end");
+}
+
+#[tokio::test]
+async fn an_http_2_connection_without_requests_outlives_the_time_for_a_head() {
+    let proxy = Proxy::with("limits: {headerTimeout: 1s}", "").await;
+    let mut raw = Raw::connect(proxy.outbound()).await;
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    raw.send(b"\0\0\x08\x06\0\0\0\0\0sidegate").await;
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"sidegate") {
+        let some = raw.some().await;
+        assert!(!some.is_empty(), "closed: a ping, a window update or settings begin no head");
+        seen.extend(some);
+    }
+}
+
+/// A service of one upstream whose pool holds one connection.
+fn one_connection(protocol: &str, up: &Upstream) -> String {
+    let pool = "trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
+    service("up.shop", protocol, &[up.address]) + &destination_rule("up.shop", pool)
+}
+
+#[tokio::test]
+async fn a_burst_opens_no_more_connections_than_the_limit() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&one_connection("HTTP", &up)).await;
+    let outbound = proxy.outbound();
+    let calls = (0..10)
+        .map(|_| fetch(outbound, request("GET", "up.shop", "/", &[("x-delay-ms", "20")], support::empty())));
+    for reply in futures_util::future::join_all(calls).await {
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    assert_eq!(up.connections(), 1);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_opens_one_when_it_is_closed_instead() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&one_connection("HTTP", &up)).await;
+    let outbound = proxy.outbound();
+    let slow = [("x-delay-ms", "300")];
+    let first = fetch(outbound, request("GET", "up.shop", "/close", &slow, support::empty()));
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let began = std::time::Instant::now();
+        (fetch(outbound, get("up.shop", "/second")).await, began.elapsed())
+    };
+    let (first, (second, waited)) = tokio::join!(first, second);
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200), "{}", second.text());
+    assert!(waited < Duration::from_secs(5), "woken, not late: {waited:?}");
+}
+
+#[tokio::test]
+async fn upgraded_connections_are_counted_until_they_end() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&one_connection("HTTP", &up)).await;
+    let upgrade = "GET /up HTTP/1.1\r\nHost: up.shop\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let mut first = Raw::connect(proxy.outbound()).await;
+    first.send(upgrade).await;
+    assert_eq!(first.head().await.unwrap().0, 101);
+    let mut second = Raw::connect(proxy.outbound()).await;
+    second.send(upgrade).await;
+    let reply = second.reply().await;
+    assert_eq!(reply.status, 503);
+    assert!(reply.text().contains("upgraded connections"), "{}", reply.text());
+    first.finish().await;
+    assert!(first.is_at_end().await);
+    second.send(upgrade).await;
+    assert_eq!(second.head().await.unwrap().0, 101);
+}
+
+#[tokio::test]
+async fn an_upgrade_towards_http_2_is_refused_and_not_forwarded_as_half() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&one_connection("HTTP2", &up)).await;
+    for message in [
+        "GET /up HTTP/1.1\r\nHost: up.shop\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        "CONNECT up.shop:80 HTTP/1.1\r\nHost: up.shop:80\r\n\r\n",
+    ] {
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        raw.send(message).await;
+        let reply = raw.reply().await;
+        assert_eq!(reply.status, 403, "{}", reply.head);
+        assert!(reply.text().contains("HTTP/2"), "{}", reply.text());
+    }
+    assert_eq!(up.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_without_a_byte_ends_after_the_idle_time() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::with("limits: {idleTimeout: 1s}", &service("up.shop", "HTTP", &[up.address])).await;
+    let mut raw = Raw::connect(proxy.outbound()).await;
+    raw.send("GET /up HTTP/1.1\r\nHost: up.shop\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n").await;
+    assert_eq!(raw.head().await.unwrap().0, 101);
+    assert!(raw.is_at_end().await);
+}
+
+#[tokio::test]
+async fn a_protocol_is_switched_only_for_who_asked() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&service("up.shop", "HTTP", &[up.address])).await;
+    let mut client = Client1::connect(proxy.outbound()).await;
+    assert_eq!(client.exchange(get("up.shop", "/status/101")).await.status, 502);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_the_proxy_itself_is_not_called() {
+    let port = free_port();
+    let own = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let spec = format!("outbound: {{addresses: [\"{own}\"]}}");
+    let proxy = Proxy::with(&spec, &service("up.shop", "HTTP", &[own])).await;
+    let reply = fetch(proxy.outbound(), get("up.shop", "/")).await;
+    assert_eq!(reply.status, 508, "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut_off_after_the_stream_idle_time() {
+    let up = Upstream::start().await;
+    let objects = service("up.shop", "HTTP", &[up.address]);
+    let proxy = Proxy::with("limits: {streamIdleTimeout: 1s}", &objects).await;
+    let mut raw = Raw::connect(proxy.outbound()).await;
+    raw.send("GET /endless HTTP/1.1\r\nHost: up.shop\r\n\r\n").await;
+    eventually("the upstream is called", || up.open() == 1).await;
+    eventually("the upstream connection is let go", || up.open() == 0).await;
+}
+
+#[tokio::test]
+async fn no_more_clients_than_allowed_are_served_at_once() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::with("limits: {maxConnections: 1}", &service("up.shop", "HTTP", &[up.address])).await;
+    let mut first = Client1::connect(proxy.outbound()).await;
+    assert_eq!(first.exchange(get("up.shop", "/")).await.status, 200);
+    assert!(Raw::connect(proxy.outbound()).await.is_at_end().await);
+    drop(first);
+    eventually("its place is free again", || {
+        proxy.status.shared().connections(sidegate::mesh::Direction::Outbound) == 0
+    })
+    .await;
+    assert_eq!(fetch(proxy.outbound(), get("up.shop", "/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn more_headers_than_the_codec_reads_by_itself_pass_when_they_are_allowed() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::with("limits: {maxHeaders: 150}", &service("up2.shop", "HTTP2", &[up.address])).await;
+    for (count, status) in [(120, 200), (160, 431)] {
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        let headers: String = (0..count).map(|n| format!("x-{n}: 1\r\n")).collect();
+        raw.send(format!("GET / HTTP/1.1\r\nHost: up2.shop\r\n{headers}\r\n")).await;
+        assert_eq!(raw.reply().await.status, status, "{count}");
+    }
+}
