@@ -16,6 +16,7 @@ use crate::telemetry::metrics::{Registry, WorkerMetrics};
 use arc_swap::ArcSwap;
 use filter_api::{Facts, Reason};
 use http::{HeaderName, HeaderValue};
+use rustc_hash::FxHashMap;
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -84,6 +85,8 @@ pub(crate) struct Worker {
     started: Instant,
     conns: RefCell<Vec<Rc<Conn>>>,
     exchanges: RefCell<Vec<Rc<Activity>>>,
+    /// The clusters of the last snapshot that was reconciled, by id.
+    clusters: RefCell<FxHashMap<u32, Arc<Cluster>>>,
     tunnels: Rc<Tunnels>,
     tick: Notify,
     /// The clock waits for longer than a [`TICK`].
@@ -251,6 +254,7 @@ impl Worker {
             started: now,
             conns: RefCell::default(),
             exchanges: RefCell::default(),
+            clusters: RefCell::default(),
             tunnels: Rc::default(),
             tick: Notify::new(),
             at_rest: Cell::new(false),
@@ -274,8 +278,8 @@ impl Worker {
     /// Lets go of what the new snapshot does not know: pools, labels, log files.
     fn reconcile(&self) {
         let snapshot = self.snapshot().clone();
-        let clusters: HashMap<u32, &Arc<Cluster>> =
-            snapshot.clusters().map(|cluster| (cluster.state.id, cluster)).collect();
+        let clusters: FxHashMap<u32, Arc<Cluster>> =
+            snapshot.clusters().map(|cluster| (cluster.state.id, cluster.clone())).collect();
         self.pools.retain(|cluster, endpoint| {
             let Some(cluster) = clusters.get(&cluster) else { return false };
             let endpoints = cluster.state.endpoints();
@@ -284,6 +288,7 @@ impl Worker {
         self.counts.retain(|cluster| clusters.contains_key(&cluster));
         self.metrics.forget_stale();
         self.labels.retain(&snapshot.mesh.node, |cluster| clusters.contains_key(&cluster));
+        *self.clusters.borrow_mut() = clusters;
         self.reconcile_logs();
         // A connection whose listener or chain is gone hears of it here, not only with its next request.
         for conn in &*self.conns.borrow() {
@@ -396,10 +401,8 @@ impl Worker {
             for activity in exchanges {
                 activity.expire(now);
             }
-            let snapshot = self.snapshot().clone();
-            let limits: HashMap<u32, &mesh::Pool> =
-                snapshot.clusters().map(|cluster| (cluster.state.id, &cluster.mesh.pool)).collect();
-            self.pools.expire(now, |cluster| limits.get(&cluster).map(|pool| (*pool).clone()));
+            let clusters = self.clusters.borrow();
+            self.pools.expire(now, |cluster| clusters.get(&cluster).map(|cluster| cluster.mesh.pool.clone()));
             self.counts.pool_sizes(&self.metrics, |cluster| self.pools.count(cluster));
         }
     }
