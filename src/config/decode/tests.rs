@@ -267,6 +267,20 @@ fn nasty_inputs_are_refused_without_a_panic() {
     fuzz_yaml(&[0xff, 0xfe, 0, 0x80]);
 }
 
+#[test]
+fn the_corpus_of_the_fuzz_target_passes() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let target = std::fs::read_to_string(fuzz.join("fuzz_targets/yaml.rs")).unwrap();
+    assert!(target.contains("sidegate::config::decode::fuzz_yaml"), "{target}");
+    let seeds: Vec<_> = std::fs::read_dir(fuzz.join("corpus/yaml")).unwrap().collect();
+    assert!(seeds.len() >= 4, "{seeds:?}");
+    for seed in seeds {
+        fuzz_yaml(&std::fs::read(seed.unwrap().path()).unwrap());
+    }
+    let objects = std::fs::read_to_string(fuzz.join("corpus/yaml/objects")).unwrap();
+    assert_eq!(read(&objects).objects.iter().filter(|object| object.resource.is_some()).count(), 2);
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
