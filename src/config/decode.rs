@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::fields::{self, About, Mark};
 use super::finding::{Finding, Severity};
 use super::resources::{Kind, ObjectKey, Resource, Source};
-use super::spans::{self, Document, Fault, Place};
+use super::spans::{self, Document, Fault, Outline, Place};
 use super::validate;
 use identity::Identity;
 
@@ -94,10 +94,10 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
         }
     };
     let Document { text, first_line, outline, faults } = document;
-    let source = Arc::new(Source::new(Arc::clone(file), outline));
+    let source = Arc::new(Source::new(Arc::clone(file), &outline));
     let place = source.place("");
     let mut findings: Vec<_> = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault)).collect();
-    let mut report = Report { key: &key, source: &source, findings: &mut findings };
+    let mut report = Report { key: &key, outline: &outline, source: &source, findings: &mut findings };
     report.marks(strictness);
     let mut resource = None;
     // A document with duplicate keys has no single meaning, so nothing further can be said about it.
@@ -129,6 +129,7 @@ fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Fin
 #[derive(Debug)]
 pub struct Report<'a> {
     key: &'a ObjectKey,
+    outline: &'a Outline,
     source: &'a Arc<Source>,
     findings: &'a mut Vec<Finding>,
 }
@@ -159,7 +160,7 @@ impl Report<'_> {
     /// Whether a field was written at all.
     #[must_use]
     pub fn has(&self, field: &str) -> bool {
-        self.source.outline().find(field).is_some()
+        self.outline.find(field).is_some()
     }
 
     fn add(&mut self, severity: Severity, code: &'static str, field: &str, message: String, hint: String) {
@@ -194,8 +195,7 @@ impl Report<'_> {
             }
             _ => {}
         }
-        let outline = Arc::clone(self.source);
-        for remark in fields::remarks(kind, outline.outline()) {
+        for remark in fields::remarks(kind, self.outline) {
             self.remark(kind, &remark.field, remark.about, strictness);
         }
     }
