@@ -37,14 +37,14 @@ pub struct Reading {
 }
 
 /// One object of a file, accepted or rejected.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Object {
     /// Which object.
     pub key: ObjectKey,
     /// Where it begins.
     pub place: Place,
     /// The object; `None` when a finding rejects it.
-    pub resource: Option<Resource>,
+    pub resource: Option<Arc<Resource>>,
     /// What there is to say about it, among it every error that rejects it.
     pub findings: Vec<Finding>,
 }
@@ -110,7 +110,7 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         resource = None;
     }
-    reading.objects.push(Object { key, place, resource, findings });
+    reading.objects.push(Object { key, place, resource: resource.map(Arc::new), findings });
 }
 
 fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Finding {
