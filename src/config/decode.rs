@@ -3,6 +3,7 @@
 mod agree;
 mod body;
 mod identity;
+mod list;
 #[cfg(test)]
 mod tests;
 
@@ -81,6 +82,27 @@ pub fn fuzz_yaml(bytes: &[u8]) {
 }
 
 fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading: &mut Reading) {
+    if list::is_list(&document.outline) {
+        match list::items(&document) {
+            Ok(items) => {
+                for item in items {
+                    let list::Item { text, outline } = item;
+                    let first_line = outline.position(Outline::ROOT).0;
+                    one(
+                        file,
+                        Document { text: &text, first_line, outline, faults: Vec::new() },
+                        strictness,
+                        reading,
+                    );
+                }
+            }
+            Err(faults) => {
+                reading.unreadable = true;
+                reading.findings.extend(faults.into_iter().map(|fault| from_fault(file, None, fault)));
+            }
+        }
+        return;
+    }
     let key = match identity::identify(file, &document) {
         Identity::Ours(key) => key,
         Identity::Other(finding) => {

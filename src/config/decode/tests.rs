@@ -163,6 +163,55 @@ fn a_misspelt_group_is_no_foreign_kind() {
 }
 
 #[test]
+fn the_items_of_a_list_are_objects() {
+    let reading = read(
+        "apiVersion: v1
+kind: List
+metadata: {resourceVersion: ''}
+items:
+- apiVersion: v1
+  kind: Service
+  metadata: {name: a, labels: &l {version: \"1.10\"}}
+  spec: {selector: *l, ports: [{port: 80}]}
+- apiVersion: networking.istio.io/v1
+  kind: VirtualService
+  metadata: {name: b}
+  spec:
+    hosts: [a]
+    http:
+    - timeout: 3 seconds
+      route: [{destination: {host: a}}]
+- apiVersion: apps/v1
+  kind: Deployment
+",
+    );
+    assert!(!reading.unreadable, "{:?}", said(&reading));
+    let keys: Vec<_> = reading.objects.iter().map(|object| object.key.to_string()).collect();
+    assert_eq!(keys, ["Service default/a", "VirtualService default/b"]);
+    let Spec::Service(service) = &resource(&reading).spec else { panic!() };
+    assert_eq!(service.selector["version"], "1.10");
+    assert_eq!(resource(&reading).place("spec.ports[0].port").line, 8);
+    let said = said(&reading);
+    assert!(
+        said.iter().any(|text| text.contains("spec.http[0].timeout") && text.contains("(t.yaml:15:7)")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_list_that_is_wrong_itself_is_unreadable() {
+    for yaml in [
+        "apiVersion: v1\nkind: List\nitems: []\nitems: []\n",
+        "apiVersion: v1\nkind: List\n",
+        "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Service, metadata: {name: a, name: b}}]\n",
+        "apiVersion: v1\nkind: List\nitems: [{kind: Service}]\n",
+    ] {
+        let reading = read(yaml);
+        assert!(reading.unreadable && reading.objects.is_empty(), "{yaml}: {:?}", said(&reading));
+    }
+}
+
+#[test]
 fn the_mesh_configuration_is_read_out_of_its_config_map() {
     let reading = read(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    accessLogFile: /dev/stdout\n    ingressClass: istio\n    outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n    rootNamespce: x\n",
