@@ -44,7 +44,7 @@ fn objects(interception: &str) -> Vec<Arc<Resource>> {
     let documents = yaml.split("---\n");
     documents
         .flat_map(|text| decode(&file, text, Strictness::default()).objects)
-        .filter_map(|object| object.resource.map(Arc::new))
+        .filter_map(|object| object.resource)
         .collect()
 }
 

@@ -6,6 +6,9 @@ mod pages;
 mod status;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 pub use status::{Applied, Status};
 
 use crate::admin::{self, Hosts, Server};
@@ -136,11 +139,29 @@ impl App {
 
     /// Follows the files until `stop` says something, then drains. A second word, or the end of the grace period, ends it at once.
     pub async fn run(mut self, mut stop: mpsc::Receiver<()>) {
+        let mut drains = self.status.drain_requests();
+        let mut close_at = None;
         loop {
+            let closing = async {
+                match close_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = stop.recv() => break,
                 () = self.status.quit_requested() => break,
                 () = self.watcher.changed() => self.reload().await,
+                Ok(()) = drains.changed() => {
+                    let graceful = drains.borrow_and_update().is_some_and(|request| request.graceful);
+                    let propagation = if graceful { self.drain.propagation.into() } else { Duration::ZERO };
+                    self.go_elsewhere(propagation).await;
+                    close_at = Some(tokio::time::Instant::now() + propagation);
+                }
+                () = closing => {
+                    close_at = None;
+                    self.close_inbound().await;
+                }
             }
         }
         tokio::select! {
@@ -236,17 +257,10 @@ impl App {
         let propagation: Duration = self.drain.propagation.into();
         let grace: Duration = self.drain.grace_period.into();
         tracing::info!(?propagation, ?grace, "draining");
-        self.workers.shared().set_draining();
-        for direction in [Direction::Inbound, Direction::Gateway] {
-            self.workers.drain(direction, propagation).await;
-        }
+        self.go_elsewhere(propagation).await;
         let propagated = propagation.min(grace);
         tokio::time::sleep(propagated).await;
-        for direction in [Direction::Inbound, Direction::Gateway] {
-            self.workers.close_listeners(direction).await;
-            // Those that came meanwhile.
-            self.workers.drain(direction, Duration::ZERO).await;
-        }
+        self.close_inbound().await;
         let shared = self.workers.shared().clone();
         let left = |began: Instant| grace.saturating_sub(began.elapsed());
         wait_until(left(began), || {
@@ -261,6 +275,24 @@ impl App {
             .map(|direction| shared.connections(direction))
             .sum();
         tracing::info!(seconds = began.elapsed().as_secs_f64(), cut_off = lost, "drained");
+    }
+
+    /// Fails readiness and asks inbound connections to go elsewhere, spread over some time.
+    async fn go_elsewhere(&self, over: Duration) {
+        self.workers.shared().set_draining();
+        for direction in [Direction::Inbound, Direction::Gateway] {
+            self.workers.drain(direction, over).await;
+        }
+    }
+
+    /// Takes no more inbound connections.
+    async fn close_inbound(&mut self) {
+        for direction in [Direction::Inbound, Direction::Gateway] {
+            self.workers.close_listeners(direction).await;
+            // Those that came meanwhile.
+            self.workers.drain(direction, Duration::ZERO).await;
+        }
+        self.status.set_listeners(self.workers.addresses());
     }
 
     /// Opens the admin, health and metrics servers on the control runtime.

@@ -1,6 +1,7 @@
 //! The admin, health and metrics pages.
 
 use super::Status;
+use super::status::DrainRequest;
 use crate::admin::{self, Call, Reply, Routes, State};
 use crate::explain::{Question, explain};
 use crate::mesh::Direction;
@@ -44,8 +45,8 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
         })
         .post(
             "/drain_listeners",
-            "fail readiness and send connections elsewhere; the process ends as after SIGTERM",
-            quit(status),
+            "fail readiness and close the inbound listeners, with ?graceful after the propagation window; the process goes on",
+            drain_listeners(status),
         )
         .post("/quitquitquit", "end as after SIGTERM", quit(status));
     match levels {
@@ -109,6 +110,15 @@ fn explain_page(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + 
             }
             Err(error) => Reply::error(StatusCode::BAD_REQUEST, error.to_string()),
         })
+    }
+}
+
+/// As Envoy's, with `inboundonly` always: the application behind us still has calls to make.
+fn drain_listeners(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+    let status = status.clone();
+    move |call| {
+        status.drain_listeners(DrainRequest { graceful: call.query.has("graceful") });
+        ready(Reply::text("OK\n"))
     }
 }
 

@@ -25,6 +25,14 @@ pub struct Status {
     pages: ArcSwap<BTreeMap<&'static str, SocketAddr>>,
     generation: watch::Sender<u64>,
     quit: Notify,
+    drain: watch::Sender<Option<DrainRequest>>,
+}
+
+/// What `/drain_listeners` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DrainRequest {
+    /// Accept for the propagation window before listeners are closed.
+    pub(super) graceful: bool,
 }
 
 /// A configuration that is in force.
@@ -57,6 +65,7 @@ impl Status {
             pages: ArcSwap::default(),
             generation: watch::Sender::new(0),
             quit: Notify::new(),
+            drain: watch::Sender::new(None),
         }
     }
 
@@ -122,6 +131,15 @@ impl Status {
     /// Asks the proxy to end as SIGTERM does.
     pub fn quit(&self) {
         self.quit.notify_one();
+    }
+
+    /// Asks for an end of inbound traffic while the process goes on.
+    pub(super) fn drain_listeners(&self, request: DrainRequest) {
+        self.drain.send_replace(Some(request));
+    }
+
+    pub(super) fn drain_requests(&self) -> watch::Receiver<Option<DrainRequest>> {
+        self.drain.subscribe()
     }
 
     pub(super) async fn quit_requested(&self) {

@@ -26,6 +26,8 @@ pub(crate) struct Workers {
     threads: Vec<Thread>,
     bound: BTreeMap<Name, Bound>,
     logs: HashMap<String, LogSink>,
+    /// Directions that take no new connections any more: a reload does not open their listeners again.
+    closed: Vec<Direction>,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Workers {
             })?;
             threads.push(Thread { commands, handle });
         }
-        Ok(Self { shared, threads, bound: BTreeMap::new(), logs: HashMap::new() })
+        Ok(Self { shared, threads, bound: BTreeMap::new(), logs: HashMap::new(), closed: Vec::new() })
     }
 
     /// What the workers share.
@@ -84,7 +86,7 @@ impl Workers {
         let (snapshot, mut problems) = Snapshot::compile(mesh, Some(&previous));
         let wanted: BTreeMap<&Name, _> = snapshot
             .listeners()
-            .filter(|listener| listener.mesh.bound)
+            .filter(|listener| listener.mesh.bound && !self.closed.contains(&listener.mesh.direction))
             .map(|listener| (&listener.mesh.name, listener))
             .collect();
         let mut opened = Vec::new();
@@ -145,8 +147,9 @@ impl Workers {
         self.tell(|| Command::Drain(direction, over)).await;
     }
 
-    /// Stops accepting on the bound listeners of one direction.
+    /// Stops accepting on the bound listeners of one direction, for good.
     pub(crate) async fn close_listeners(&mut self, direction: Direction) {
+        self.closed.push(direction);
         let snapshot = self.shared.snapshot();
         let closed: Vec<Name> = snapshot
             .listeners()

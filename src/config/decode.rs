@@ -3,6 +3,7 @@
 mod agree;
 mod body;
 mod identity;
+mod list;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use super::fields::{self, About, Mark};
 use super::finding::{Finding, Severity};
 use super::resources::{Kind, ObjectKey, Resource, Source};
-use super::spans::{self, Document, Fault, Place};
+use super::spans::{self, Document, Fault, Outline, Place};
 use super::validate;
 use identity::Identity;
 
@@ -37,14 +38,14 @@ pub struct Reading {
 }
 
 /// One object of a file, accepted or rejected.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Object {
     /// Which object.
     pub key: ObjectKey,
     /// Where it begins.
     pub place: Place,
     /// The object; `None` when a finding rejects it.
-    pub resource: Option<Resource>,
+    pub resource: Option<Arc<Resource>>,
     /// What there is to say about it, among it every error that rejects it.
     pub findings: Vec<Finding>,
 }
@@ -81,6 +82,27 @@ pub fn fuzz_yaml(bytes: &[u8]) {
 }
 
 fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading: &mut Reading) {
+    if list::is_list(&document.outline) {
+        match list::items(&document) {
+            Ok(items) => {
+                for item in items {
+                    let list::Item { text, outline } = item;
+                    let first_line = outline.position(Outline::ROOT).0;
+                    one(
+                        file,
+                        Document { text: &text, first_line, outline, faults: Vec::new() },
+                        strictness,
+                        reading,
+                    );
+                }
+            }
+            Err(faults) => {
+                reading.unreadable = true;
+                reading.findings.extend(faults.into_iter().map(|fault| from_fault(file, None, fault)));
+            }
+        }
+        return;
+    }
     let key = match identity::identify(file, &document) {
         Identity::Ours(key) => key,
         Identity::Other(finding) => {
@@ -94,10 +116,10 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
         }
     };
     let Document { text, first_line, outline, faults } = document;
-    let source = Arc::new(Source::new(Arc::clone(file), outline));
+    let source = Arc::new(Source::new(Arc::clone(file), &outline));
     let place = source.place("");
     let mut findings: Vec<_> = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault)).collect();
-    let mut report = Report { key: &key, source: &source, findings: &mut findings };
+    let mut report = Report { key: &key, outline: &outline, source: &source, findings: &mut findings };
     report.marks(strictness);
     let mut resource = None;
     // A document with duplicate keys has no single meaning, so nothing further can be said about it.
@@ -110,7 +132,7 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         resource = None;
     }
-    reading.objects.push(Object { key, place, resource, findings });
+    reading.objects.push(Object { key, place, resource: resource.map(Arc::new), findings });
 }
 
 fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Finding {
@@ -129,6 +151,7 @@ fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Fin
 #[derive(Debug)]
 pub struct Report<'a> {
     key: &'a ObjectKey,
+    outline: &'a Outline,
     source: &'a Arc<Source>,
     findings: &'a mut Vec<Finding>,
 }
@@ -159,7 +182,7 @@ impl Report<'_> {
     /// Whether a field was written at all.
     #[must_use]
     pub fn has(&self, field: &str) -> bool {
-        self.source.outline().find(field).is_some()
+        self.outline.find(field).is_some()
     }
 
     fn add(&mut self, severity: Severity, code: &'static str, field: &str, message: String, hint: String) {
@@ -194,8 +217,7 @@ impl Report<'_> {
             }
             _ => {}
         }
-        let outline = Arc::clone(self.source);
-        for remark in fields::remarks(kind, outline.outline()) {
+        for remark in fields::remarks(kind, self.outline) {
             self.remark(kind, &remark.field, remark.about, strictness);
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::spans::{Outline, Place};
+use super::spans::{Outline, Place, Places};
 use istio::destination_rule::DestinationRule;
 use istio::gateway::Gateway;
 use istio::mesh_config::MeshConfig;
@@ -87,14 +87,14 @@ impl Serialize for ObjectKey {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Source {
     file: Arc<Path>,
-    outline: Outline,
+    places: Places,
 }
 
 impl Source {
     /// The object whose fields `outline` places in `file`.
     #[must_use]
-    pub fn new(file: Arc<Path>, outline: Outline) -> Self {
-        Self { file, outline }
+    pub fn new(file: Arc<Path>, outline: &Outline) -> Self {
+        Self { file, places: Places::new(outline) }
     }
 
     /// The file that holds the object.
@@ -103,16 +103,10 @@ impl Source {
         &self.file
     }
 
-    /// The fields that were written.
-    #[must_use]
-    pub fn outline(&self) -> &Outline {
-        &self.outline
-    }
-
     /// The place of a field, or of its nearest ancestor that was written.
     #[must_use]
     pub fn place(&self, field_path: &str) -> Place {
-        let (line, column) = self.outline.locate(field_path);
+        let (line, column) = self.places.locate(field_path);
         Place { file: Arc::clone(&self.file), line, column }
     }
 }

@@ -4,6 +4,7 @@
 //! syntax error; everything is bounded.
 
 mod outline;
+mod places;
 mod reader;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 pub use outline::{Outline, Step, Value, push_index, push_key, steps};
+pub use places::Places;
 pub use reader::{Document, Fault, MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, read};
 
 /// A place in a file.

@@ -78,7 +78,7 @@ impl Decoder<'_, '_> {
 
     fn check_agreement(&mut self) -> Option<()> {
         let value = self.decode::<serde_yaml::Value>()?;
-        match agree::difference(self.report.source.outline(), &value) {
+        match agree::difference(self.report.outline, &value) {
             None => Some(()),
             Some(field) => {
                 let message = "can be read in two ways";
@@ -134,7 +134,7 @@ impl Decoder<'_, '_> {
 
     /// Turns an error of the decoder into a finding at the field that it speaks of.
     fn refuse(&mut self, error: &serde_yaml::Error) {
-        let outline = self.report.source.outline();
+        let outline = self.report.outline;
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(&*text, |(text, _)| text);
         // The decoder begins with the path, where it knows one; the place says it in the other cases.

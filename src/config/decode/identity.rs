@@ -125,12 +125,12 @@ fn foreign(
             "write it as Istio's VirtualService or Gateway".to_owned(),
         )
     } else if group.is_empty() && name.ends_with("List") || name == "List" {
-        let hint = "write each item as an object of its own, with `---` lines between them".to_owned();
+        let hint = "write its objects as a list under `items`".to_owned();
         return Identity::Unknown(vec![about(
             Severity::Error,
             "list",
             "kind",
-            "a list is not read".to_owned(),
+            "a list without `items` is not read".to_owned(),
             &hint,
         )]);
     } else if group.ends_with("istio.io") || group == "sidegate.io" || is_misspelt(group, name) {

@@ -35,7 +35,9 @@ fn the_shop_is_read_whole() {
     assert_eq!(istio.objects.len(), 15);
     assert!(istio.objects.iter().all(|object| object.resource.is_some()), "{:#?}", said(&istio));
     let timeout = istio.objects.iter().find(|object| &*object.key.name == "payment-service-timeout").unwrap();
-    let Some(Resource { spec: Spec::VirtualService(spec), .. }) = &timeout.resource else { panic!() };
+    let Some(Resource { spec: Spec::VirtualService(spec), .. }) = timeout.resource.as_deref() else {
+        panic!()
+    };
     assert_eq!(spec.http[0].timeout.unwrap().0.as_secs(), 3);
     let said = said(&istio);
     let retries = said.iter().find(|text| text.contains("inventory-service-retry")).unwrap();
@@ -161,6 +163,55 @@ fn a_misspelt_group_is_no_foreign_kind() {
 }
 
 #[test]
+fn the_items_of_a_list_are_objects() {
+    let reading = read(
+        "apiVersion: v1
+kind: List
+metadata: {resourceVersion: ''}
+items:
+- apiVersion: v1
+  kind: Service
+  metadata: {name: a, labels: &l {version: \"1.10\"}}
+  spec: {selector: *l, ports: [{port: 80}]}
+- apiVersion: networking.istio.io/v1
+  kind: VirtualService
+  metadata: {name: b}
+  spec:
+    hosts: [a]
+    http:
+    - timeout: 3 seconds
+      route: [{destination: {host: a}}]
+- apiVersion: apps/v1
+  kind: Deployment
+",
+    );
+    assert!(!reading.unreadable, "{:?}", said(&reading));
+    let keys: Vec<_> = reading.objects.iter().map(|object| object.key.to_string()).collect();
+    assert_eq!(keys, ["Service default/a", "VirtualService default/b"]);
+    let Spec::Service(service) = &resource(&reading).spec else { panic!() };
+    assert_eq!(service.selector["version"], "1.10");
+    assert_eq!(resource(&reading).place("spec.ports[0].port").line, 8);
+    let said = said(&reading);
+    assert!(
+        said.iter().any(|text| text.contains("spec.http[0].timeout") && text.contains("(t.yaml:15:7)")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_list_that_is_wrong_itself_is_unreadable() {
+    for yaml in [
+        "apiVersion: v1\nkind: List\nitems: []\nitems: []\n",
+        "apiVersion: v1\nkind: List\n",
+        "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Service, metadata: {name: a, name: b}}]\n",
+        "apiVersion: v1\nkind: List\nitems: [{kind: Service}]\n",
+    ] {
+        let reading = read(yaml);
+        assert!(reading.unreadable && reading.objects.is_empty(), "{yaml}: {:?}", said(&reading));
+    }
+}
+
+#[test]
 fn the_mesh_configuration_is_read_out_of_its_config_map() {
     let reading = read(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    accessLogFile: /dev/stdout\n    ingressClass: istio\n    outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n    rootNamespce: x\n",
@@ -219,12 +270,14 @@ spec:
 #[test]
 fn what_is_written_by_us_is_read_back_equal() {
     for object in demo("istio.yaml").objects {
-        let Some(Resource { spec: Spec::VirtualService(spec), .. }) = object.resource else { continue };
-        let text = serde_yaml::to_string(&spec).unwrap();
+        let Some(Resource { spec: Spec::VirtualService(spec), .. }) = object.resource.as_deref() else {
+            continue;
+        };
+        let text = serde_yaml::to_string(spec).unwrap();
         assert_eq!(
             serde_yaml::from_str::<crate::config::resources::istio::virtual_service::VirtualService>(&text)
                 .unwrap(),
-            spec
+            *spec
         );
     }
 }
@@ -265,6 +318,20 @@ fn nasty_inputs_are_refused_without_a_panic() {
         fuzz_yaml(text.as_bytes());
     }
     fuzz_yaml(&[0xff, 0xfe, 0, 0x80]);
+}
+
+#[test]
+fn the_corpus_of_the_fuzz_target_passes() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let target = std::fs::read_to_string(fuzz.join("fuzz_targets/yaml.rs")).unwrap();
+    assert!(target.contains("sidegate::config::decode::fuzz_yaml"), "{target}");
+    let seeds: Vec<_> = std::fs::read_dir(fuzz.join("corpus/yaml")).unwrap().collect();
+    assert!(seeds.len() >= 4, "{seeds:?}");
+    for seed in seeds {
+        fuzz_yaml(&std::fs::read(seed.unwrap().path()).unwrap());
+    }
+    let objects = std::fs::read_to_string(fuzz.join("corpus/yaml/objects")).unwrap();
+    assert_eq!(read(&objects).objects.iter().filter(|object| object.resource.is_some()).count(), 2);
 }
 
 proptest! {

@@ -42,7 +42,6 @@ pub fn kind_mark(kind: Kind) -> Option<Mark> {
         Kind::PeerAuthentication => warned("it would require mutual TLS of callers"),
         Kind::RequestAuthentication => warned("it would check the tokens of requests"),
         Kind::AuthorizationPolicy => warned("it would allow or deny requests"),
-        Kind::Telemetry => warned("it would choose providers of traces, metrics and access logs"),
         Kind::EnvoyFilter => warned("it patches Envoy, which is not used here"),
         Kind::WasmPlugin => warned("it would run a WebAssembly filter"),
         Kind::ProxyConfig => warned("it would change settings of proxies; write them into `kind: Proxy`"),
@@ -81,10 +80,9 @@ pub(super) const TABLE: &[Row] = &[
     (
         "HttpMatch",
         "uri scheme method authority headers withoutHeaders queryParams ignoreUriCase port sourceLabels \
-         sourceNamespace gateways",
+         sourceNamespace gateways name",
         Enforced,
     ),
-    ("HttpMatch", "name", warned("it would be added to the name of the route in access logs")),
     ("HttpMatch", "statPrefix", warned("it would name statistics of the route")),
     ("HttpRouteDestination", "destination weight headers", Enforced),
     ("HttpRedirect", "uri prefixRewrite authority port derivePort scheme redirectCode", Enforced),
@@ -123,11 +121,11 @@ pub(super) const TABLE: &[Row] = &[
     (
         "HttpPool",
         "http1MaxPendingRequests http2MaxRequests maxRequestsPerConnection idleTimeout h2UpgradePolicy \
-         useClientProtocol maxConcurrentStreams http2KeepAlive",
+         useClientProtocol maxConcurrentStreams",
         Enforced,
     ),
+    ("HttpPool", "http2KeepAlive", warned("idle HTTP/2 connections would be probed with PING")),
     ("HttpPool", "maxRetries", warned("it would bound retries")),
-    ("ConnectionKeepalive", "interval timeout", Enforced),
     (
         "ClientTls",
         "mode",
@@ -225,18 +223,51 @@ pub(super) const TABLE: &[Row] = &[
     ),
     ("Limits", "maxBodyBytes", warned("a longer request body would be refused")),
     ("Drain", "propagation gracePeriod", Enforced),
+    // Telemetry
+    ("Telemetry", "selector accessLogging", Enforced),
+    ("Telemetry", "tracing", warned("traces would be made")),
+    ("Telemetry", "metrics", warned("it would change metrics and their labels")),
+    (
+        "Telemetry",
+        "targetRef targetRefs",
+        warned("it would hold for one gateway or service; until then the whole object has no effect"),
+    ),
+    ("AccessLogging", "match providers disabled", Enforced),
+    ("AccessLogging", "filter", warned("only some requests would be logged; now all are")),
+    (
+        "ModeSelector",
+        "mode",
+        Mark::Warned {
+            would: "only one side of calls would be logged; now both are",
+            unless: &["CLIENT_AND_SERVER"],
+        },
+    ),
+    ("ProviderRef", "name", Enforced),
     // MeshConfig
+    ("ExtensionProvider", "name envoyFileAccessLog", Enforced),
+    ("ExtensionProvider", "envoyExtAuthzHttp envoyExtAuthzGrpc", warned("it would decide who is let in")),
+    ("ExtensionProvider", "envoyOtelAls envoyHttpAls envoyTcpAls", warned("access logs would go there")),
+    (
+        "ExtensionProvider",
+        "zipkin opentelemetry lightstep datadog skywalking opencensus stackdriver",
+        warned("traces would go there"),
+    ),
+    ("ExtensionProvider", "prometheus", Foreign),
+    ("ExtensionProvider", "sds", warned("certificates would come from there")),
+    ("FileAccessLog", "path logFormat", Enforced),
+    ("FileAccessLog", "omitEmptyValues", warned("values that are not there would be left out")),
+    ("LogFormat", "text labels", Enforced),
+    ("DefaultProviders", "accessLogging", Enforced),
+    ("DefaultProviders", "tracing metrics", warned("traces and metrics would go there")),
+    ("DefaultTrafficPolicy", "connectionPool", Enforced),
+    ("DefaultTrafficPolicy", "outlierDetection", warned(EJECTION)),
     (
         "MeshConfig",
         "outboundTrafficPolicy inboundTrafficPolicy defaultConfig accessLogFile accessLogFormat accessLogEncoding \
          rootNamespace trustDomain defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo \
-         protocolDetectionTimeout connectTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate pathNormalization",
+         protocolDetectionTimeout connectTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate pathNormalization \
+         extensionProviders defaultProviders defaultTrafficPolicy",
         Enforced,
-    ),
-    (
-        "MeshConfig",
-        "extensionProviders defaultProviders",
-        warned("policy and telemetry would use these services"),
     ),
     ("MeshConfig", "enableTracing", warned("traces would be made")),
     (
@@ -245,25 +276,43 @@ pub(super) const TABLE: &[Row] = &[
         warned("it would shape mutual TLS"),
     ),
     ("MeshConfig", "defaultHttpRetryPolicy", warned("a failed request would be tried again")),
-    ("MeshConfig", "defaultTrafficPolicy", warned("it would hold for hosts without a DestinationRule")),
     ("MeshConfig", "localityLbSetting zoneAwareLbSetting", warned("near endpoints would be preferred")),
     ("MeshConfig", "serviceSettings", warned("it would keep services within their cluster")),
     ("MeshOutboundPolicy", "mode", Enforced),
     ("MeshOutboundPolicy", "tls", warned("unknown destinations would be reached by TLS")),
     ("MeshInboundPolicy", "mode", Enforced),
     ("PathNormalization", "normalization", Enforced),
-    ("ProxyConfig", "concurrency terminationDrainDuration", Enforced),
+    (
+        "ProxyConfig",
+        "concurrency",
+        warned("it would set the number of workers; write `workers` into the Proxy"),
+    ),
+    (
+        "ProxyConfig",
+        "terminationDrainDuration",
+        warned("it would bound the drain at the end; write `drain.gracePeriod` into the Proxy"),
+    ),
     (
         "ProxyConfig",
         "drainDuration discoveryAddress interceptionMode holdApplicationUntilProxyStarts proxyMetadata statusPort meshId",
         Foreign,
     ),
-    ("ProxyConfig", "gatewayTopology", warned("it would say how many proxies in front are trusted")),
+    ("ProxyConfig", "gatewayTopology proxyHeaders", Enforced),
+    ("Topology", "numTrustedProxies", Enforced),
+    ("Topology", "forwardClientCertDetails", warned(CLIENT_CERT)),
+    ("ProxyHeaders", "server", Enforced),
+    (
+        "ProxyHeaders",
+        "requestId attemptCount envoyDebugHeaders preserveHttp1HeaderCase",
+        warned("it would choose the headers that the proxy adds"),
+    ),
+    ("ProxyHeaders", "forwardedClientCert", warned(CLIENT_CERT)),
+    ("ServerHeader", "disabled value", Enforced),
     ("ProxyConfig", "tracing", warned("traces would be made")),
     ("ProxyConfig", "extraStatTags", warned("it would add labels to metrics")),
-    ("ProxyConfig", "proxyHeaders", warned("it would choose the headers that the proxy adds")),
 ];
 
+const CLIENT_CERT: &str = "it would handle `x-forwarded-client-cert`";
 const EJECTION: &str = "failing endpoints would be left out for a while";
 
 /// Fields that exist, that no struct holds, and that speak to a control plane alone.

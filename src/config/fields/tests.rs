@@ -147,3 +147,38 @@ fn the_nearest_name_is_near() {
     assert_eq!(nearest("gateway", names.into_iter()), Some("gateways"));
     assert_eq!(nearest("colour", names.into_iter()), None);
 }
+
+#[test]
+fn what_takes_effect_is_not_said_to_have_none() {
+    let telemetry = |spec: &str| said(Kind::Telemetry, &format!("spec: {{accessLogging: [{spec}]}}"));
+    assert_eq!(telemetry("{providers: [{name: envoy}], match: {mode: CLIENT_AND_SERVER}}"), []);
+    assert!(matches!(&telemetry("{filter: {expression: a}, match: {mode: SERVER}}")[..],
+        [(one, About::Warned(_)), (other, About::Warned(_))]
+            if one == "spec.accessLogging[0].filter" && other == "spec.accessLogging[0].match.mode"));
+    let mesh = "spec: {meshConfig: {extensionProviders: [{name: f, envoyFileAccessLog: {path: /dev/stdout}}], \
+        defaultProviders: {accessLogging: [f]}, defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}, \
+        defaultConfig: {gatewayTopology: {numTrustedProxies: 1}, proxyHeaders: {server: {disabled: true}}}}}";
+    assert_eq!(said(Kind::Proxy, mesh), []);
+    assert_eq!(said(Kind::VirtualService, "spec: {http: [{match: [{name: a}]}]}"), []);
+}
+
+#[test]
+fn what_takes_no_effect_is_said() {
+    for (kind, spec, field) in [
+        (
+            Kind::DestinationRule,
+            "{trafficPolicy: {connectionPool: {http: {http2KeepAlive: {interval: 3s}}}}}",
+            "spec.trafficPolicy.connectionPool.http.http2KeepAlive",
+        ),
+        (Kind::Proxy, "{limits: {maxConnections: 1}}", "spec.limits.maxConnections"),
+        (Kind::Proxy, "{limits: {maxBodyBytes: 1Mi}}", "spec.limits.maxBodyBytes"),
+        (
+            Kind::Proxy,
+            "{meshConfig: {defaultConfig: {concurrency: 2}}}",
+            "spec.meshConfig.defaultConfig.concurrency",
+        ),
+    ] {
+        let found = said(kind, &format!("spec: {spec}"));
+        assert!(matches!(&found[..], [(at, About::Warned(_))] if at == field), "{found:?}");
+    }
+}

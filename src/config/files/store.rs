@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::list::list;
-use crate::config::decode::{Object, Strictness, decode};
+use crate::config::decode::{Object, Reading, Strictness, decode};
 use crate::config::finding::{Finding, Severity};
 use crate::config::resources::{ObjectKey, Resource};
 use crate::config::spans::{MAX_FILE_BYTES, Place};
@@ -19,6 +19,8 @@ pub struct Store {
     paths: Vec<PathBuf>,
     strictness: Strictness,
     held: BTreeMap<ObjectKey, Arc<Resource>>,
+    /// What each file came to: one that did not change is not read again.
+    read: BTreeMap<Arc<Path>, (u64, Reading)>,
     last: Option<Arc<Update>>,
 }
 
@@ -56,7 +58,7 @@ impl Store {
     /// A store over folders and files, still empty.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, strictness: Strictness) -> Self {
-        Self { paths, strictness, held: BTreeMap::new(), last: None }
+        Self { paths, strictness, held: BTreeMap::new(), read: BTreeMap::new(), last: None }
     }
 
     /// Reads everything again. Gives the same update as before when nothing changed.
@@ -69,10 +71,29 @@ impl Store {
             return Arc::clone(last);
         }
         let mut load = Load::new(&self.held);
-        for (file, text) in &files {
-            load.add(file, text.as_ref().map(String::as_str), self.strictness);
+        let mut read = BTreeMap::new();
+        for (file, text) in files {
+            match text {
+                Ok(text) => {
+                    let hash = hash_of(&text);
+                    let known = self.read.remove(&file).filter(|(of, _)| *of == hash);
+                    let (_, reading) = known.unwrap_or_else(|| {
+                        let mut reading = decode(&file, &text, self.strictness);
+                        // What did not change is held once, not here again.
+                        for object in &mut reading.objects {
+                            let held = self.held.get(&object.key);
+                            object.resource = object.resource.take().map(|new| reuse(new, held));
+                        }
+                        (hash, reading)
+                    });
+                    load.add(&file, &reading);
+                    read.insert(file, (hash, reading));
+                }
+                Err(why) => load.add_unreadable(&file, &why),
+            }
         }
         let (held, mut update) = load.finish();
+        self.read = read;
         update.generation = self.last.as_ref().map_or(0, |last| last.generation) + 1;
         update.hash = hash;
         self.held = held;
@@ -91,14 +112,19 @@ impl Store {
         });
         let mut files: Vec<Text> = errors.chain(texts).map(|(path, text)| (path.into(), text)).collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut hasher = DefaultHasher::new();
-        files.hash(&mut hasher);
-        (files, hasher.finish())
+        let hash = hash_of(&files);
+        (files, hash)
     }
 }
 
 /// A file or folder and its text, or why it has none.
 type Text = (Arc<Path>, Result<String, String>);
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
 
 fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
@@ -130,37 +156,33 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn add(&mut self, file: &Arc<Path>, text: Result<&str, &String>, strictness: Strictness) {
-        let text = match text {
-            Ok(text) => text,
-            Err(why) => {
-                self.unreadable.insert(Arc::clone(file));
-                self.broken.insert(Arc::clone(file));
-                self.findings.push(Finding {
-                    severity: Severity::Error,
-                    code: "unreadable",
-                    object: None,
-                    field: String::new(),
-                    place: Some(Place { file: Arc::clone(file), line: 1, column: 1 }),
-                    message: format!("cannot be read: {why}"),
-                    hint: "check that it exists, that we may read it, and that it is UTF-8".to_owned(),
-                });
-                return;
-            }
-        };
-        let reading = decode(file, text, strictness);
-        self.findings.extend(reading.findings);
+    fn add_unreadable(&mut self, file: &Arc<Path>, why: &str) {
+        self.unreadable.insert(Arc::clone(file));
+        self.broken.insert(Arc::clone(file));
+        self.findings.push(Finding {
+            severity: Severity::Error,
+            code: "unreadable",
+            object: None,
+            field: String::new(),
+            place: Some(Place { file: Arc::clone(file), line: 1, column: 1 }),
+            message: format!("cannot be read: {why}"),
+            hint: "check that it exists, that we may read it, and that it is UTF-8".to_owned(),
+        });
+    }
+
+    fn add(&mut self, file: &Arc<Path>, reading: &Reading) {
+        self.findings.extend(reading.findings.iter().cloned());
         if reading.unreadable {
             self.unreadable.insert(Arc::clone(file));
         }
         if reading.broken {
             // What stands before a syntax error may be half of what was meant.
             self.broken.insert(Arc::clone(file));
-            self.findings.extend(reading.objects.into_iter().flat_map(|object| object.findings));
+            self.findings.extend(reading.objects.iter().flat_map(|object| object.findings.iter().cloned()));
             return;
         }
-        for object in reading.objects {
-            self.found.entry(object.key.clone()).or_default().push(object);
+        for object in &reading.objects {
+            self.found.entry(object.key.clone()).or_default().push(object.clone());
         }
     }
 
@@ -232,9 +254,7 @@ impl<'a> Load<'a> {
         let at = match held.map(|held| held.source.file()) {
             None => 0,
             Some(file) if versions.iter().any(|version| version.place.file == *file) => {
-                let same = |version: &Object| {
-                    version.resource.as_ref().is_some_and(|new| Some(new) == held.map(|held| &**held))
-                };
+                let same = |version: &Object| version.resource.is_some() && version.resource.as_ref() == held;
                 let here = |version: &Object| version.place.file == *file;
                 let unchanged = versions.iter().position(|version| here(version) && same(version));
                 unchanged.or_else(|| versions.iter().position(here)).unwrap_or(0)
@@ -255,10 +275,10 @@ impl<'a> Load<'a> {
 }
 
 /// The same `Arc` when the object neither changed nor moved.
-fn reuse(new: Resource, held: Option<&Arc<Resource>>) -> Arc<Resource> {
+fn reuse(new: Arc<Resource>, held: Option<&Arc<Resource>>) -> Arc<Resource> {
     match held {
-        Some(held) if **held == new && held.source == new.source => Arc::clone(held),
-        _ => Arc::new(new),
+        Some(held) if **held == *new && held.source == new.source => Arc::clone(held),
+        _ => new,
     }
 }
 

@@ -145,6 +145,24 @@ fn unchanged_objects_are_the_same_and_unchanged_content_is_no_generation() {
 }
 
 #[test]
+fn a_file_that_did_not_change_keeps_what_was_found_in_it() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "a.yaml", &(service("a", 1) + &service("bad", 0)));
+    let mut store = store(&folder);
+    let first = store.reload();
+    write(&folder, "b.yaml", &service("b", 1));
+    let second = store.reload();
+    assert_eq!(first.findings, second.findings);
+    assert_eq!(first.rejected, second.rejected);
+    assert!(Arc::ptr_eq(&first.resources[0], &second.resources[0]));
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    let third = store.reload();
+    assert!(third.findings.is_empty() && holds(&third) == list(&[("b", 1)]));
+    write(&folder, "a.yaml", &service("a", 2));
+    assert_eq!(holds(&store.reload()), list(&[("a", 2), ("b", 1)]));
+}
+
+#[test]
 fn resources_come_sorted_whatever_the_files() {
     let folder = TempDir::new().unwrap();
     write(&folder, "1.yaml", &service("z", 1));

@@ -57,6 +57,37 @@ impl Outline {
         self.nodes.get(index).map(|node| &node.value)
     }
 
+    /// What stands at an index, as an outline of its own.
+    #[must_use]
+    pub fn part(&self, index: usize) -> Self {
+        let mut part = Self::default();
+        self.copy(index, &mut part);
+        part
+    }
+
+    fn copy(&self, from: usize, to: &mut Self) -> usize {
+        let (line, column) = self.position(from);
+        let scalar = |key: &str| Value::Scalar(key.into(), true);
+        let at = to.push(line, column, self.value(from).cloned().unwrap_or_else(|| scalar("")));
+        let copied = match self.value(from) {
+            Some(Value::Sequence(items)) => {
+                Value::Sequence(items.iter().map(|item| self.copy(*item, to)).collect())
+            }
+            Some(Value::Mapping(entries)) => {
+                let entries = entries.iter().map(|(key, place, value)| {
+                    let (line, column) = self.position(*place);
+                    (key.clone(), to.push(line, column, scalar("")), self.copy(*value, to))
+                });
+                Value::Mapping(entries.collect())
+            }
+            Some(Value::Scalar(..)) | None => return at,
+        };
+        if let Some(value) = to.value_mut(at) {
+            *value = copied;
+        }
+        at
+    }
+
     /// Line and column of an index, from 1.
     #[must_use]
     pub fn position(&self, index: usize) -> (u32, u32) {

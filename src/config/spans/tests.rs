@@ -1,4 +1,4 @@
-use super::{MAX_DEPTH, Outline, Value, read};
+use super::{MAX_DEPTH, Outline, Places, Value, read};
 
 fn outline(yaml: &str) -> Outline {
     let (mut documents, fault) = read(yaml);
@@ -102,4 +102,27 @@ fn json_is_yaml() {
 #[test]
 fn a_byte_order_mark_and_windows_lines_are_read() {
     assert_eq!(outline("\u{feff}a: 1\r\nb: 2\r\n").locate("b"), (2, 1));
+}
+
+#[test]
+fn the_places_that_are_kept_are_those_of_the_outline() {
+    let outline = outline(
+        "metadata:\n  labels: &l\n    a.b/c: x\nspec:\n  selector: *l\n  http:\n  - timeout: 3s\n  - route:\n    - destination: {host: cart}\n",
+    );
+    let places = Places::new(&outline);
+    for path in [
+        "",
+        "metadata",
+        "metadata.labels[\"a.b/c\"]",
+        "spec.selector",
+        "spec.selector[\"a.b/c\"]",
+        "spec.http[0].timeout",
+        "spec.http[1].route[0].destination.host",
+        "spec.http[1].route[7].weight",
+        "spec.http.route",
+        "nothing",
+    ] {
+        assert_eq!(places.locate(path), outline.locate(path), "{path}");
+    }
+    assert_eq!(Places::default().locate("spec"), (1, 1));
 }

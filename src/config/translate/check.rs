@@ -33,6 +33,6 @@ fn sidecar(namespace: Arc<str>) -> Arc<Resource> {
         key: ObjectKey { kind: Kind::Proxy, namespace, name: "any".into() },
         meta: Default::default(),
         spec: Spec::Proxy(Box::default()),
-        source: Arc::new(Source::new(Path::new("").into(), Outline::default())),
+        source: Arc::new(Source::new(Path::new("").into(), &Outline::default())),
     })
 }

@@ -54,7 +54,7 @@ fn load(yaml: &str) -> Vec<Arc<Resource>> {
     assert!(!reading.broken, "{:?}", reading.findings);
     let accept = |object: crate::config::decode::Object| {
         let findings = object.findings;
-        Arc::new(object.resource.unwrap_or_else(|| panic!("{findings:?}")))
+        object.resource.unwrap_or_else(|| panic!("{findings:?}"))
     };
     reading.objects.into_iter().map(accept).collect()
 }

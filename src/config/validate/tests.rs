@@ -209,3 +209,17 @@ fn security_objects_with_empty_conditions_are_rejected() {
         "spec.portLevelMtls.http",
     );
 }
+
+#[test]
+fn operators_of_envoy_in_header_values_are_said_to_be_literal() {
+    let set = |value: &str| {
+        let route = "route: [{destination: {host: a}}]";
+        format!("{{hosts: [a], http: [{{{route}, headers: {{request: {{set: {{x-a: '{value}'}}}}}}}}]}}")
+    };
+    for value in ["%REQ(x-user)%", "a %PROTOCOL% b"] {
+        one("VirtualService", &set(value), "literal-value", "spec.http[0].headers.request.set.x-a");
+    }
+    for value in ["100%", "50% of %d", "%20%20", "%%", "a%REQ"] {
+        assert_eq!(found("VirtualService", &set(value)), [], "{value}");
+    }
+}

@@ -112,6 +112,11 @@ fn headers(report: &mut Report<'_>, field: &str, headers: Option<&Headers>) {
                 let mut field = format!("{field}.{side}.{verb}");
                 crate::config::spans::push_key(&mut field, name);
                 changed_header(report, &field, name);
+                if let Some(operator) = operator(value) {
+                    let message =
+                        format!("`{operator}` is sent as it stands: Envoy's operators are not read");
+                    report.warning("literal-value", &field, message, "write the value itself");
+                }
                 if http::HeaderValue::from_str(value).is_err() {
                     report.error(
                         "bad-header",
@@ -126,6 +131,21 @@ fn headers(report: &mut Report<'_>, field: &str, headers: Option<&Headers>) {
             changed_header(report, &format!("{field}.{side}.remove[{index}]"), name);
         }
     }
+}
+
+/// What Envoy would take for an operator such as `%REQ(x-user)%` or `%PROTOCOL%`.
+fn operator(value: &str) -> Option<&str> {
+    value.match_indices('%').find_map(|(begin, _)| {
+        let rest = &value[begin + 1..];
+        let name = rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))?;
+        let end = match rest.as_bytes().get(name)? {
+            b'%' => name,
+            b'(' => name + rest[name..].find('%')?,
+            _ => return None,
+        };
+        let is_word = rest.starts_with(|c: char| c.is_ascii_uppercase());
+        is_word.then(|| &value[begin..begin + end + 2])
+    })
 }
 
 fn changed_header(report: &mut Report<'_>, field: &str, name: &str) {
