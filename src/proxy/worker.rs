@@ -8,7 +8,7 @@ use super::listener::{self, Socket};
 use super::record::Activity;
 use super::stack;
 use super::upstream::Pools;
-use crate::mesh::{self, Direction, Name};
+use crate::mesh::{Direction, Name};
 use crate::snapshot::{Cluster, Listener, Snapshot};
 use crate::telemetry::access_log::{self, Format, Formatter, Kept};
 use crate::telemetry::log_sink::{LogSink, WorkerLog};
