@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 use support::objects::{destination_rule, service};
-use support::{Client1, Proxy, Raw, Upstream, eventually, fetch, free_port, get, request};
+use support::{Client1, Client2, Proxy, Raw, Upstream, eventually, fetch, free_port, get, request};
 
 #[tokio::test]
 async fn the_only_connection_of_a_worker_is_held_to_the_time_for_a_head() {
@@ -167,4 +167,13 @@ async fn more_headers_than_the_codec_reads_by_itself_pass_when_they_are_allowed(
         raw.send(format!("GET / HTTP/1.1\r\nHost: up2.shop\r\n{headers}\r\n")).await;
         assert_eq!(raw.reply().await.status, status, "{count}");
     }
+}
+
+#[tokio::test]
+async fn an_http_2_upstream_gets_the_authority_that_was_matched() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&service("up2.shop", "HTTP2", &[up.address])).await;
+    let mut client = Client2::connect(proxy.outbound()).await;
+    let reply = client.exchange(get("UP2.Shop.", "/x")).await;
+    assert_eq!(reply.echo()["target"], "http://up2.shop/x");
 }

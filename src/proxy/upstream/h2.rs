@@ -412,12 +412,13 @@ fn to_http2(head: &mut request::Parts) -> Result<(), Error> {
         head.headers.remove(name);
     }
     let mut parts = std::mem::take(&mut head.uri).into_parts();
-    if parts.authority.is_none() {
-        let host =
-            host.ok_or_else(|| Error::new(Reason::BadAuthority).detail("the request has no authority"))?;
+    // The header is the canonical one, which matching and policy read; the target still says it as the client did.
+    if let Some(host) = host {
         let authority = Authority::try_from(host.as_bytes())
             .map_err(|error| Error::new(Reason::BadAuthority).detail(error.to_string()))?;
         parts.authority = Some(authority);
+    } else if parts.authority.is_none() {
+        return Err(Error::new(Reason::BadAuthority).detail("the request has no authority"));
     }
     if head.method != Method::CONNECT || parts.path_and_query.is_some() {
         parts.scheme.get_or_insert(Scheme::HTTP);
