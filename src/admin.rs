@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use self::guard::Hosts;
-pub use self::limits::{Limit, limits};
+pub use self::limits::limits;
 pub use self::pages::{State, health, logging, memory, prometheus, server_info, stats};
 pub use self::routes::{Call, Methods, Query, Reply, Routes};
 

@@ -28,7 +28,7 @@ mod upstream;
 mod worker;
 
 pub(crate) use canonicalise::canonicalise;
-pub use limits::LIMITS;
+pub use limits::{LIMITS, Limit};
 pub(crate) use listener::Socket;
 pub(crate) use worker::{Command, run};
 pub use worker::{LogTarget, Shared};

@@ -1,23 +1,7 @@
 //! The page of every limit the proxy keeps.
 
-use serde::Serialize;
-
 use super::{Call, Reply};
-
-/// One limit, as `/limits` lists it.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Limit {
-    /// Its name: the field of `Proxy.spec.limits`, and the label of `sidegate_limit_hits_total`.
-    pub name: &'static str,
-    /// The value without configuration.
-    pub default: u64,
-    /// `bytes`, `ms`, `connections` ...
-    pub unit: &'static str,
-    /// What it holds for: `process`, `worker`, `cluster`, `connection`, `request`.
-    pub scope: &'static str,
-    /// What happens when it is reached.
-    pub doc: &'static str,
-}
+use crate::proxy::Limit;
 
 /// The handler of `/limits`: a table, or JSON with `?format=json`.
 pub fn limits(table: &'static [Limit]) -> impl Fn(Call) -> std::future::Ready<Reply> + Send + Sync {

@@ -1,3 +1,4 @@
+use crate::proxy::Limit;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,6 +1,21 @@
 //! Every limit of the data path, in one table: what `/limits` and the documentation show.
 
-use crate::admin::Limit;
+use serde::Serialize;
+
+/// One limit, as `/limits` lists it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Limit {
+    /// Its name: the field of `Proxy.spec.limits`, and the label of `sidegate_limit_hits_total`.
+    pub name: &'static str,
+    /// The value without configuration.
+    pub default: u64,
+    /// `bytes`, `ms`, `connections` ...
+    pub unit: &'static str,
+    /// What it holds for: `process`, `worker`, `cluster`, `connection`, `request`.
+    pub scope: &'static str,
+    /// What happens when it is reached.
+    pub doc: &'static str,
+}
 
 /// See the module's documentation.
 pub const LIMITS: &[Limit] = &[

@@ -170,7 +170,6 @@ fn what_takes_no_effect_is_said() {
             "{trafficPolicy: {connectionPool: {http: {http2KeepAlive: {interval: 3s}}}}}",
             "spec.trafficPolicy.connectionPool.http.http2KeepAlive",
         ),
-        (Kind::Proxy, "{limits: {maxConnections: 1}}", "spec.limits.maxConnections"),
         (Kind::Proxy, "{limits: {maxBodyBytes: 1Mi}}", "spec.limits.maxBodyBytes"),
         (
             Kind::Proxy,
