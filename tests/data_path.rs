@@ -215,8 +215,12 @@ fn sockets() -> u64 {
     largest("tcp_rmem") + largest("tcp_wmem")
 }
 
+/// The memory of the process is measured, so the tests that fill it take turns.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn fifty_http1_readers_that_stop_hold_no_more_than_their_buffers() {
+    let _alone = ALONE.lock().await;
     let (up, written) = endless().await;
     let fine = Upstream::start().await;
     let objects = service("up.shop", "HTTP", &[up.address]) + &service("fine.shop", "HTTP", &[fine.address]);
@@ -246,6 +250,7 @@ fn resident() -> u64 {
 
 #[tokio::test]
 async fn a_hundred_http2_readers_that_stop_hold_no_more_than_their_windows() {
+    let _alone = ALONE.lock().await;
     let up = Upstream::start().await;
     let proxy = in_front_of(&up, "HTTP2", "").await;
     let stream = support::client::connect(proxy.outbound()).await;
@@ -275,6 +280,7 @@ async fn a_hundred_http2_readers_that_stop_hold_no_more_than_their_windows() {
 
 #[tokio::test]
 async fn a_writer_is_slowed_down_by_an_upstream_that_does_not_read() {
+    let _alone = ALONE.lock().await;
     let up = Upstream::tcp(|_, stream| async move {
         let _held = stream;
         std::future::pending().await
@@ -297,6 +303,7 @@ async fn a_writer_is_slowed_down_by_an_upstream_that_does_not_read() {
 
 #[tokio::test]
 async fn a_client_that_goes_away_ends_what_it_asked_for() {
+    let _alone = ALONE.lock().await;
     for protocol in ["HTTP", "HTTP2"] {
         let up = Upstream::start().await;
         let proxy = in_front_of(&up, protocol, "").await;

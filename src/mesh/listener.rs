@@ -203,17 +203,18 @@ impl HttpChain {
     }
 }
 
-/// Istio's `pathNormalization.normalization`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How far a path is normalised: `MeshConfig.pathNormalization.normalization` of Istio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PathNormalization {
-    /// The target is forwarded as it came.
+    /// The path stays as sent. Refusals still hold.
     None,
-    /// RFC 3986: dot segments and backslashes.
+    /// RFC 3986 section 6.2.2 as Envoy's `normalize_path`: percent-encoded unreserved bytes decoded, dot segments removed (encoded ones too), `\` turned
+    /// into `/`, bytes no path may hold percent-encoded. Istio's default.
     #[default]
     Base,
-    /// Base, and `//` becomes `/`.
+    /// [`Base`](Self::Base), then adjacent slashes merged.
     MergeSlashes,
-    /// `%2f` and `%5c` are decoded first, then as MergeSlashes.
+    /// `%2f` and `%5c` in any case read as `/` and `\`, then [`MergeSlashes`](Self::MergeSlashes).
     DecodeAndMergeSlashes,
 }
 

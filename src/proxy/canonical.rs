@@ -6,25 +6,10 @@
 //! `path_with_escaped_slashes_action` and `merge_slashes`; where Envoy's result is not stable under a second
 //! pass, the request is refused instead.
 
+use crate::mesh::PathNormalization;
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 use thiserror::Error;
-
-/// How far a path is normalised: `MeshConfig.pathNormalization.normalization` of Istio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Normalization {
-    /// The path stays as sent. Refusals still hold.
-    None,
-    /// RFC 3986 section 6.2.2 as Envoy's `normalize_path`: percent-encoded unreserved bytes decoded, dot
-    /// segments removed (encoded ones too), `\` turned into `/`, bytes no path may hold percent-encoded.
-    /// Istio's default.
-    #[default]
-    Base,
-    /// [`Base`](Self::Base), then adjacent slashes merged.
-    MergeSlashes,
-    /// `%2f` and `%5c` in any case read as `/` and `\`, then [`MergeSlashes`](Self::MergeSlashes).
-    DecodeAndMergeSlashes,
-}
 
 /// What became of a request target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +45,7 @@ pub enum TargetRefusal {
     /// NUL, another control byte or a space.
     #[error("the request target holds a control byte or a space")]
     ForbiddenByte,
-    /// `%00` in the path: refused at every level (Istio, "Authorization Policy Normalization").
+    /// `%00` in the path: refused at every level (Istio, "Authorization Policy PathNormalization").
     #[error("the request path holds `%00`")]
     EncodedNul,
     /// Decoding once would leave something that a second reader decodes again, as `%%32%65` leaves `%2e`.
@@ -80,7 +65,7 @@ pub enum TargetRefusal {
 /// # Errors
 ///
 /// A [`TargetRefusal`], to be answered with 400.
-pub fn canonical(method: &Method, uri: &Uri, level: Normalization) -> Result<Canonical, TargetRefusal> {
+pub fn canonical(method: &Method, uri: &Uri, level: PathNormalization) -> Result<Canonical, TargetRefusal> {
     let target = match uri.path_and_query() {
         // The authority-form, and the CONNECT of HTTP/2, hold no path. An extended CONNECT (RFC 8441) does.
         Some(target) if !uri.path().is_empty() => target.as_str(),
@@ -111,7 +96,7 @@ pub fn canonical(method: &Method, uri: &Uri, level: Normalization) -> Result<Can
 /// # Errors
 ///
 /// A [`TargetRefusal`].
-pub fn canonical_target(target: &str, level: Normalization) -> Result<Option<String>, TargetRefusal> {
+pub fn canonical_target(target: &str, level: PathNormalization) -> Result<Option<String>, TargetRefusal> {
     let (kept, cut) = match memchr::memchr(b'#', target.as_bytes()) {
         Some(at) => (&target[..at], true),
         None => (target, false),
@@ -126,7 +111,7 @@ pub fn canonical_target(target: &str, level: Normalization) -> Result<Option<Str
     }
     let mut out = Vec::with_capacity(kept.len() + 16);
     rewrite(path.as_bytes(), level, &mut out)?;
-    if level >= Normalization::MergeSlashes {
+    if level >= PathNormalization::MergeSlashes {
         out.dedup_by(|a, b| *a == b'/' && *b == b'/');
     }
     // Only ASCII was written: a byte above 0x7e is percent-encoded.
@@ -187,14 +172,14 @@ struct Scan {
 }
 
 /// Reads the target once and says whether its path has to be written anew.
-fn scan(target: &[u8], level: Normalization) -> Result<Scan, TargetRefusal> {
+fn scan(target: &[u8], level: PathNormalization) -> Result<Scan, TargetRefusal> {
     let mut rewrite = false;
     let mut previous = 0;
     let mut path_len = target.len();
     for (at, &byte) in target.iter().enumerate() {
         match class(byte) {
             Class::Unreserved | Class::Plain => {}
-            Class::Slash => rewrite |= previous == b'/' && level >= Normalization::MergeSlashes,
+            Class::Slash => rewrite |= previous == b'/' && level >= PathNormalization::MergeSlashes,
             Class::Dot => rewrite |= previous == b'/' && dots(&target[at..], false).is_some(),
             Class::Backslash | Class::Escape => rewrite = true,
             Class::Percent => rewrite |= escape_changes(&target[at..], level)?,
@@ -209,16 +194,16 @@ fn scan(target: &[u8], level: Normalization) -> Result<Scan, TargetRefusal> {
     if target[path_len..].iter().any(|&byte| class(byte) == Class::Forbidden) {
         return Err(TargetRefusal::ForbiddenByte);
     }
-    Ok(Scan { path_len, rewrite: rewrite && level > Normalization::None })
+    Ok(Scan { path_len, rewrite: rewrite && level > PathNormalization::None })
 }
 
-fn escape_changes(rest: &[u8], level: Normalization) -> Result<bool, TargetRefusal> {
+fn escape_changes(rest: &[u8], level: PathNormalization) -> Result<bool, TargetRefusal> {
     match decode(rest) {
         None => Ok(false),
         Some(0) => Err(TargetRefusal::EncodedNul),
         Some(byte) => Ok(match class(byte) {
             Class::Unreserved | Class::Dot => true,
-            Class::Slash | Class::Backslash => level == Normalization::DecodeAndMergeSlashes,
+            Class::Slash | Class::Backslash => level == PathNormalization::DecodeAndMergeSlashes,
             _ => false,
         }),
     }
@@ -276,8 +261,8 @@ fn dots(rest: &[u8], decode_slashes: bool) -> Option<(bool, usize)> {
 }
 
 /// Writes `path` anew, in one pass from left to right, so that nothing is decoded twice.
-fn rewrite(path: &[u8], level: Normalization, out: &mut Vec<u8>) -> Result<(), TargetRefusal> {
-    let decode_slashes = level == Normalization::DecodeAndMergeSlashes;
+fn rewrite(path: &[u8], level: PathNormalization, out: &mut Vec<u8>) -> Result<(), TargetRefusal> {
+    let decode_slashes = level == PathNormalization::DecodeAndMergeSlashes;
     let mut at = 0;
     while let Some(&byte) = path.get(at) {
         let rest = &path[at..];

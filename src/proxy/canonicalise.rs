@@ -1,10 +1,10 @@
 //! Makes the head of a request canonical, once, before anything decides on it: what matching and policy read is what the upstream gets.
 
 use super::authority::{Authority, request_authority};
-use super::canonical::{Canonical, Normalization, canonical};
+use super::canonical::{Canonical, canonical};
 use super::headers::{self, HeadLimits, HeadRefusal, forwarded, grpc};
 use super::worker::Worker;
-use crate::mesh::{HttpChain, PathNormalization};
+use crate::mesh::HttpChain;
 use crate::snapshot::Http;
 use filter_api::{Error, Reason, Request};
 use http::header::{EXPECT, HOST};
@@ -45,7 +45,7 @@ pub(crate) fn canonicalise(settings: &HttpChain, head: &mut Parts, peer: IpAddr)
     let upgrade = settings.upgrades && head.version == Version::HTTP_11;
     let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
         .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
-    let rewritten = match canonical(&head.method, &head.uri, level(settings.path_normalization)) {
+    let rewritten = match canonical(&head.method, &head.uri, settings.path_normalization) {
         Ok(Canonical::Unchanged) => None,
         Ok(Canonical::Rewritten(target)) => Some(target),
         Err(refusal) => return Err(Error::new(Reason::BadPath).detail(refusal.to_string())),
@@ -110,13 +110,4 @@ fn refuse_head(refusal: HeadRefusal) -> Error {
     };
     let error = Error::new(reason).detail(refusal.to_string());
     if refusal.closes() { error.closing() } else { error }
-}
-
-fn level(normalization: PathNormalization) -> Normalization {
-    match normalization {
-        PathNormalization::None => Normalization::None,
-        PathNormalization::Base => Normalization::Base,
-        PathNormalization::MergeSlashes => Normalization::MergeSlashes,
-        PathNormalization::DecodeAndMergeSlashes => Normalization::DecodeAndMergeSlashes,
-    }
 }

@@ -5,17 +5,18 @@
 
 use http::{Method, Uri};
 
-use super::canonical::{self, Canonical, Normalization};
+use super::canonical::{self, Canonical};
 use super::detect::hello::{self, Hello};
 use super::detect::{self, Detected};
 use super::proxy_protocol::{self, Addresses, Parsed};
 use super::{authority, headers};
+use crate::mesh::PathNormalization;
 
-const LEVELS: [Normalization; 4] = [
-    Normalization::None,
-    Normalization::Base,
-    Normalization::MergeSlashes,
-    Normalization::DecodeAndMergeSlashes,
+const LEVELS: [PathNormalization; 4] = [
+    PathNormalization::None,
+    PathNormalization::Base,
+    PathNormalization::MergeSlashes,
+    PathNormalization::DecodeAndMergeSlashes,
 ];
 
 /// A canonical target is its own canonical form, at every level, and one that both codecs accept.

@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 
-use super::Normalization::{Base, DecodeAndMergeSlashes, MergeSlashes, None as Nothing};
+use super::PathNormalization::{Base, DecodeAndMergeSlashes, MergeSlashes, None as Nothing};
 use super::*;
 
-fn run(target: &str, level: Normalization) -> Result<String, TargetRefusal> {
+fn run(target: &str, level: PathNormalization) -> Result<String, TargetRefusal> {
     Ok(canonical_target(target, level)?.unwrap_or_else(|| target.to_owned()))
 }
 
-const LEVELS: [Normalization; 4] = [Nothing, Base, MergeSlashes, DecodeAndMergeSlashes];
+const LEVELS: [PathNormalization; 4] = [Nothing, Base, MergeSlashes, DecodeAndMergeSlashes];
 
 /// Target, then what each level of [`LEVELS`] makes of it: the table of Istio's integration test
 /// `tests/integration/security/normalization_test.go`.
