@@ -76,9 +76,14 @@ def start(name, command, port, host="127.0.0.1", limit=15):
 
 
 def end(process):
+    """Ends a program by its own means first: an nginx that is killed leaves its workers behind."""
     if process.poll() is None:
-        process.kill()
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def stop_all():
