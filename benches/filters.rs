@@ -24,7 +24,7 @@ impl<const N: usize> Spec for Idle<N> {
     type Settings = ();
     type Compiled = ();
 
-    fn compile((): &()) -> Result<(), String> {
+    fn compile((): &(), _: &filter_api::Keep) -> Result<(), String> {
         Ok(())
     }
 }
@@ -73,6 +73,7 @@ fn connection() -> Arc<ConnectionFacts> {
         original_destination: None,
         protocol: Protocol::Http1,
         server_name: None,
+        tls: None,
     })
 }
 
@@ -149,7 +150,10 @@ fn filters(c: &mut Criterion) {
         ..Settings::default()
     };
     let place = Slot::<Transform>::new(10);
-    let transform = Route::new(Slots::empty(11).with(place, vec![Transform::compile(&settings).unwrap()]));
+    let transform = Route::new(
+        Slots::empty(11)
+            .with(place, vec![Transform::compile(&settings, &filter_api::Keep::default()).unwrap()]),
+    );
     run(c, "transform off", &off, FilterLayer::new(place).layer(Upstream));
     run(c, "transform sets a header", &transform, FilterLayer::new(place).layer(Upstream));
 }

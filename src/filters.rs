@@ -1,6 +1,6 @@
 //! The table of filters. A new filter is one line here; mesh, snapshot and stack take it from this table.
 
-use filter_api::{Slot, Slots, Spec};
+use filter_api::{Keep, Slot, Slots, Spec};
 use serde::{Deserialize, Serialize};
 
 macro_rules! filters {
@@ -45,20 +45,21 @@ macro_rules! filters {
 
         impl PortSettings {
             /// Compiles the policy of a port. The error names filter and field.
-            pub fn compile(&self) -> Result<Slots, String> {
+            #[allow(unused_variables, reason = "the table may be empty")]
+            pub fn compile(&self, keep: &Keep) -> Result<Slots, String> {
                 let slots = Slots::empty(PortPlace::Count as usize);
-                $(let slots = slots.with(port::$port, compile_all::<$port_filter>(self.$port.iter())?);)*
+                $(let slots = slots.with(port::$port, compile_all::<$port_filter>(self.$port.iter(), keep)?);)*
                 Ok(slots)
             }
         }
 
         impl RouteSettings {
             /// Compiles the settings of a route and those of one of its destinations after them. The error names filter and field.
-            pub fn compile(&self, destination: &Self) -> Result<Slots, String> {
+            pub fn compile(&self, destination: &Self, keep: &Keep) -> Result<Slots, String> {
                 let slots = Slots::empty(RoutePlace::Count as usize);
                 $(let slots = slots.with(
                     route::$route,
-                    compile_all::<$route_filter>(self.$route.iter().chain(&destination.$route))?,
+                    compile_all::<$route_filter>(self.$route.iter().chain(&destination.$route), keep)?,
                 );)*
                 Ok(slots)
             }
@@ -76,6 +77,9 @@ filters! {
 
 fn compile_all<'a, F: Spec>(
     settings: impl Iterator<Item = &'a F::Settings>,
+    keep: &Keep,
 ) -> Result<Vec<F::Compiled>, String> {
-    settings.map(|settings| F::compile(settings).map_err(|error| format!("{}: {error}", F::NAME))).collect()
+    settings
+        .map(|settings| F::compile(settings, keep).map_err(|error| format!("{}: {error}", F::NAME)))
+        .collect()
 }

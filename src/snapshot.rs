@@ -30,7 +30,7 @@ pub use table::{Miss, RouteTable};
 
 use crate::filters::RouteSettings;
 use crate::mesh::{self, Address, Direction, Mesh, Name, Origin};
-use filter_api::Slots;
+use filter_api::{Keep, Slots};
 use named::{Beside, Named};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The mesh in force: where a part did not compile, its predecessor.
     pub mesh: Arc<Mesh>,
+    /// State of filters that outlives reloads.
+    pub keep: Arc<Keep>,
     listeners: Named<Listener>,
     tables: Named<RouteTable>,
     clusters: Named<Cluster>,
@@ -72,7 +74,8 @@ impl Snapshot {
             adopt(&mut mesh, &previous.mesh);
         }
         let (clusters, changed) = link_clusters(&mesh, previous);
-        let linker = Linker { clusters: &clusters, changed: &changed, off: filters_off() };
+        let keep = previous.map_or_else(Arc::default, |previous| previous.keep.clone());
+        let linker = Linker { clusters: &clusters, changed: &changed, off: filters_off(), keep: &keep };
         let tables = link_tables(&mut mesh, previous, &linker, &mut problems);
         let listeners = Named::collect(mesh.listeners.iter().map(|(name, listener)| {
             let predecessor = previous.and_then(|previous| previous.listeners.find(name));
@@ -80,7 +83,8 @@ impl Snapshot {
         }));
         let unbound = unbound(&listeners, &mut problems);
         let generation = previous.map_or(0, |previous| previous.generation) + 1;
-        let snapshot = Self { generation, mesh: Arc::new(mesh), listeners, tables, clusters, unbound };
+        let mesh = Arc::new(mesh);
+        let snapshot = Self { generation, mesh, keep, listeners, tables, clusters, unbound };
         (Arc::new(snapshot), problems)
     }
 
@@ -139,6 +143,7 @@ struct Linker<'a> {
     changed: &'a FxHashSet<Name>,
     /// Shared by all destinations without filters.
     off: Slots,
+    keep: &'a Keep,
 }
 
 /// Equal, decided by the pointer where possible. (`Arc`'s own `==` compares deeply first for types that are not `Eq`.)
@@ -148,7 +153,7 @@ fn same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
 
 fn filters_off() -> Slots {
     let none = RouteSettings::default();
-    none.compile(&none).unwrap_or_else(|_| Slots::empty(0))
+    none.compile(&none, &Keep::default()).unwrap_or_else(|_| Slots::empty(0))
 }
 
 /// Replaces parts equal to the predecessor's by the predecessor's own: the next comparison is one of pointers, and memory is held once.

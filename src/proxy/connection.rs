@@ -135,6 +135,7 @@ pub(super) async fn serve<S>(
         original_destination,
         protocol: seen.protocol,
         server_name: seen.server_name,
+        tls: None,
     });
     let Some(chain) = listener.chain(&query(&facts, transport)).cloned() else {
         return worker.refuse_connection(

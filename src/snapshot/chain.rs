@@ -4,7 +4,7 @@ use super::route::Shares;
 use super::{Destination, Linker, Named, Problem, RouteTable, same};
 use crate::filters::RouteSettings;
 use crate::mesh::{self, FilterChain, HttpChain, Name, Origin, TcpChain, TcpTarget};
-use filter_api::Slots;
+use filter_api::{Keep, Slots};
 use std::sync::Arc;
 
 /// One chain of a listener.
@@ -94,6 +94,7 @@ impl Http {
         mesh: &Arc<HttpChain>,
         old: Option<&Arc<Self>>,
         tables: &Named<RouteTable>,
+        keep: &Keep,
     ) -> Result<Arc<Self>, String> {
         let routes = tables
             .find(&mesh.routes)
@@ -106,7 +107,7 @@ impl Http {
         }
         let port = match old {
             Some(old) if old.mesh.filters == mesh.filters => old.port.clone(),
-            _ => mesh.filters.compile()?,
+            _ => mesh.filters.compile(keep)?,
         };
         Ok(Arc::new(Self { mesh: mesh.clone(), routes: routes.clone(), port }))
     }
@@ -135,7 +136,7 @@ impl ChainProtocol {
         tables: &Named<RouteTable>,
         linker: &Linker<'_>,
     ) -> Result<Self, String> {
-        let http = |mesh| Http::link(mesh, old.and_then(Self::http), tables);
+        let http = |mesh| Http::link(mesh, old.and_then(Self::http), tables, linker.keep);
         let tcp = |mesh| Tcp::link(mesh, old.and_then(Self::tcp), linker);
         Ok(match mesh {
             mesh::ChainProtocol::Http(mesh) => Self::Http(http(mesh)?),

@@ -88,7 +88,7 @@ impl Linker<'_> {
         if *route == off && *destination == off {
             return Ok(self.off.clone());
         }
-        route.compile(destination)
+        route.compile(destination, self.keep)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the stack knows of a request: facts, the matched route, the decisions so far.
 
-use crate::{Origin, Reason, Slots};
+use crate::{Origin, Reason, Slots, TlsFacts, Token};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
@@ -50,6 +50,8 @@ pub struct ConnectionFacts {
     pub protocol: Protocol,
     /// Server name in its ClientHello.
     pub server_name: Option<Arc<str>>,
+    /// What the handshake agreed on, where we ended TLS.
+    pub tls: Option<TlsFacts>,
 }
 
 /// What a connection speaks.
@@ -111,6 +113,8 @@ pub struct Facts {
     pub details: Option<Cow<'static, str>>,
     /// Decisions that changed the outcome, for log and `explain`.
     pub records: SmallVec<[Record; 1]>,
+    /// The verified token, once the layer that checks tokens has run.
+    pub token: Option<Arc<Token>>,
     /// True when the request is gRPC: failures are answered as trailers-only.
     pub grpc: bool,
 }

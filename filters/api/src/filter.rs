@@ -1,6 +1,6 @@
 //! What a filter is.
 
-use crate::{ConnectionFacts, End, Error, Request, Response};
+use crate::{ConnectionFacts, End, Error, Keep, Request, Response};
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,8 +21,8 @@ pub trait Spec: Sized + 'static {
     /// Ready to run: regexes compiled, headers parsed.
     type Compiled: Debug + Send + Sync + 'static;
 
-    /// Compiles settings. The error names the field and says what to write instead.
-    fn compile(settings: &Self::Settings) -> Result<Self::Compiled, String>;
+    /// Compiles settings; state that has to outlive them is taken from `keep`. The error names the field and says what to write instead.
+    fn compile(settings: &Self::Settings, keep: &Keep) -> Result<Self::Compiled, String>;
 }
 
 /// Where a filter finds its settings.

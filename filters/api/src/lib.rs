@@ -11,6 +11,8 @@ mod context;
 mod end;
 mod error;
 mod filter;
+mod identity;
+mod keep;
 mod origin;
 mod replay;
 mod slots;
@@ -22,6 +24,8 @@ pub use context::{ConnectionFacts, Context, Cx, Facts, Matched, Meter, Protocol,
 pub use end::{End, Observer, Observers, Outcome};
 pub use error::{Error, Fault, Reason};
 pub use filter::{Filter, Next, Place as FilterPlace, Spec, Step, Verdict};
+pub use identity::{Peer, Principal, TlsFacts, Token};
+pub use keep::Keep;
 pub use origin::{ObjectName, Origin, Place};
 pub use replay::Replay;
 pub use slots::{Slot, Slots};

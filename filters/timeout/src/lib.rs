@@ -31,7 +31,7 @@ impl Spec for Timeout {
     type Settings = Settings;
     type Compiled = Settings;
 
-    fn compile(settings: &Settings) -> Result<Settings, String> {
+    fn compile(settings: &Settings, _: &filter_api::Keep) -> Result<Settings, String> {
         Ok(settings.clone())
     }
 }

@@ -31,6 +31,7 @@ fn request(total: Option<Duration>) -> Request {
         original_destination: None,
         protocol: Protocol::Http2,
         server_name: None,
+        tls: None,
     };
     let cx = Cx::new(Arc::new(facts), Slots::empty(0), Arc::new(()));
     let settings = total.map(|total| Settings { total }).into_iter().collect();

@@ -25,7 +25,7 @@ impl Spec for Transform {
     type Settings = Settings;
     type Compiled = Compiled;
 
-    fn compile(settings: &Settings) -> Result<Compiled, String> {
+    fn compile(settings: &Settings, _: &filter_api::Keep) -> Result<Compiled, String> {
         Compiled::new(settings)
     }
 }

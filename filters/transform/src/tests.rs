@@ -17,11 +17,14 @@ fn head(uri: &str) -> request::Parts {
 }
 
 fn compile(settings: &[Settings]) -> Vec<Compiled> {
-    settings.iter().map(|settings| Transform::compile(settings).unwrap()).collect()
+    settings
+        .iter()
+        .map(|settings| Transform::compile(settings, &filter_api::Keep::default()).unwrap())
+        .collect()
 }
 
 fn wrong(settings: &Settings) -> String {
-    Transform::compile(settings).unwrap_err()
+    Transform::compile(settings, &filter_api::Keep::default()).unwrap_err()
 }
 
 fn forward(settings: &[Settings], mut head: request::Parts) -> request::Parts {
@@ -371,6 +374,7 @@ async fn through(settings: Vec<Settings>, uri: &str) -> (Result<Response, filter
         original_destination: None,
         protocol: Protocol::Http1,
         server_name: None,
+        tls: None,
     };
     let cx = Cx::new(Arc::new(facts), Slots::empty(0), Arc::new(()));
     let slots = Slots::empty(1).with(SLOT, compile(&settings));

@@ -8,7 +8,8 @@ use rustc_hash::FxHashSet;
 
 fn compile(mesh: mesh::RouteTable) -> (Arc<RouteTable>, Vec<Problem>) {
     let (clusters, changed) = (Named::collect(std::iter::empty()), FxHashSet::default());
-    let linker = Linker { clusters: &clusters, changed: &changed, off: filters_off() };
+    let keep = filter_api::Keep::default();
+    let linker = Linker { clusters: &clusters, changed: &changed, off: filters_off(), keep: &keep };
     let mut problems = Vec::new();
     (RouteTable::link(&Arc::new(mesh), None, &linker, &mut problems), problems)
 }

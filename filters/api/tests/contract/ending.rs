@@ -28,7 +28,7 @@ impl Spec for Permit {
     type Settings = ();
     type Compiled = Shared;
 
-    fn compile((): &()) -> Result<Shared, String> {
+    fn compile((): &(), _: &filter_api::Keep) -> Result<Shared, String> {
         Ok(Shared::default())
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn cx(port: Slots, route: Slots) -> Cx {
         original_destination: None,
         protocol: Protocol::Http1,
         server_name: None,
+        tls: None,
     };
     let cx = Cx::new(Arc::new(facts), port, Arc::new(()));
     cx.set_matched(Matched {

@@ -36,7 +36,7 @@ impl Spec for Ask {
     type Settings = ();
     type Compiled = Arc<Asking>;
 
-    fn compile((): &()) -> Result<Arc<Asking>, String> {
+    fn compile((): &(), _: &filter_api::Keep) -> Result<Arc<Asking>, String> {
         Ok(asking(Says::Yes))
     }
 }
@@ -172,7 +172,7 @@ async fn the_settings_of_another_filter_at_its_place_are_a_failure_and_not_off()
         type Settings = ();
         type Compiled = u8;
 
-        fn compile((): &()) -> Result<u8, String> {
+        fn compile((): &(), _: &filter_api::Keep) -> Result<u8, String> {
             Ok(1)
         }
     }
