@@ -33,6 +33,7 @@ fn mesh_of(services: usize) -> Mesh {
     let chain = FilterChain {
         name: "http".into(),
         matches: ChainMatch::default(),
+        tls: None,
         protocol: ChainProtocol::Http(Arc::new(HttpChain::new("80".into()))),
         origin: Origin::BUILT_IN,
     };
@@ -74,6 +75,7 @@ fn cluster(number: usize) -> Cluster {
         discovery: Discovery::Endpoints,
         balance: Balance::LeastRequest,
         pool: Pool::default(),
+        tls: None,
         source_address: None,
         proxy_protocol: None,
         origin: Origin::BUILT_IN,
@@ -87,6 +89,7 @@ fn endpoints(number: usize) -> EndpointSet {
         weight: 1,
         health: Health::Healthy,
         priority: 0,
+        sidecar: false,
         locality: Arc::default(),
         workload: Arc::default(),
         origin: Origin::BUILT_IN,

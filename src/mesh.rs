@@ -6,8 +6,8 @@
 
 mod cluster;
 mod listener;
-
 mod route;
+mod tls;
 
 pub use cluster::{
     Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health, Keepalive, Locality, Pool,
@@ -15,12 +15,16 @@ pub use cluster::{
 };
 pub use filter_api::{ObjectName, Origin, Place};
 pub use listener::{
-    Address, ChainMatch, ChainProtocol, Direction, FilterChain, HttpChain, Interception, Listener,
-    PathNormalization, ProxyProtocol, ProxyProtocolVersion, TcpChain, TcpTarget, TransportProtocol,
+    Address, ChainMatch, ChainProtocol, Direction, FilterChain, ForwardClientCert, HttpChain, Interception,
+    Listener, PathNormalization, ProxyProtocol, ProxyProtocolVersion, TcpChain, TcpTarget, TransportProtocol,
 };
 pub use route::{
     Action, HeaderMatch, PathMatch, QueryMatch, Route, RouteAction, RouteMatch, RouteTable, StringMatch,
     ValueMatch, VirtualHost, WeightedCluster,
+};
+pub use tls::{
+    Certificate, ClientCertificate, ClientTrust, DownstreamTls, KeyExchange, MeshTls, Roots, TlsVersion,
+    UpstreamTls, UpstreamTlsWhen,
 };
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +62,8 @@ pub struct Node {
     pub workload: Arc<Workload>,
     /// Trust domain of its identity, `cluster.local` by default.
     pub trust_domain: Name,
+    /// What holds for mutual TLS in the whole mesh.
+    pub tls: MeshTls,
     /// Where it runs, for locality-aware balancing.
     pub locality: Locality,
     /// Istio's network name; empty for the default network.

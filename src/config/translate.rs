@@ -14,6 +14,7 @@ mod host;
 mod inbound;
 mod index;
 mod listeners;
+mod mutual_tls;
 mod policy;
 mod reuse;
 mod routes;
@@ -24,6 +25,7 @@ mod settings;
 mod tables;
 mod tcp;
 mod telemetry;
+mod upstream_tls;
 mod virtual_services;
 mod workloads;
 
@@ -36,6 +38,7 @@ pub use check::check;
 
 use self::host::HostMap;
 use self::index::Index;
+use self::mutual_tls::OfWorkload;
 use self::rules::Rules;
 use self::scope::Scope;
 use self::service::Service;
@@ -111,6 +114,8 @@ struct World<'a> {
     workloads: Workloads<'a>,
     bound: Vec<Bound<'a>>,
     rules: Rules<'a>,
+    /// What callers of our workload have to speak.
+    callers: OfWorkload<'a>,
 }
 
 impl<'a> World<'a> {
@@ -125,10 +130,11 @@ impl<'a> World<'a> {
         for (at, service) in services.iter().enumerate() {
             by_host.entry(&service.host).push(at);
         }
-        let workloads = Workloads::new(&index, &proxy.cluster);
+        let workloads = Workloads::new(&index, &settings, &proxy.cluster);
         let bound = virtual_services::bind(&index, &settings);
         let rules = Rules::new(&index, &settings, namespace, proxy);
-        let node = node(proxy, settings.trust_domain(proxy), input.proxy);
+        let callers = workloads.mutual_tls(namespace, &proxy.workload.labels);
+        let node = node(proxy, &settings, &index, input.proxy);
         Self {
             index,
             settings,
@@ -141,6 +147,7 @@ impl<'a> World<'a> {
             workloads,
             bound,
             rules,
+            callers,
         }
     }
 
@@ -154,7 +161,8 @@ impl<'a> World<'a> {
     }
 }
 
-fn node(proxy: &Proxy, trust_domain: &str, object: &Resource) -> Node {
+fn node(proxy: &Proxy, settings: &Settings<'_>, index: &Index<'_>, object: &Resource) -> Node {
+    let trust_domain = settings.trust_domain(proxy);
     let written = &proxy.workload;
     let name = if written.name.is_empty() { &*object.key.name } else { &written.name };
     let account = written.service_account.as_deref().unwrap_or("default");
@@ -169,6 +177,7 @@ fn node(proxy: &Proxy, trust_domain: &str, object: &Resource) -> Node {
         name: Arc::clone(&object.key.name),
         workload: Arc::new(workload),
         trust_domain: trust_domain.into(),
+        tls: settings.mesh_tls(&index.notes, object),
         locality: Locality {
             region: proxy.locality.region.as_str().into(),
             zone: proxy.locality.zone.as_str().into(),

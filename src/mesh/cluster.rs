@@ -1,6 +1,6 @@
 //! Clusters and their endpoints: whom we call, and how.
 
-use super::{Name, Origin, ProxyProtocolVersion};
+use super::{Name, Origin, ProxyProtocolVersion, UpstreamTls};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +23,8 @@ pub struct Cluster {
     pub balance: Balance,
     /// Connection limits and times.
     pub pool: Pool,
+    /// TLS towards its endpoints.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// Source address of upstream connections (127.0.0.6 towards the application, as Istio).
     pub source_address: Option<IpAddr>,
     /// PROXY protocol header written first on each upstream connection.
@@ -163,6 +165,8 @@ pub struct Endpoint {
     pub health: Health,
     /// Priority level; 0 is used first.
     pub priority: u32,
+    /// It has a sidecar that speaks mutual TLS (`security.istio.io/tlsMode: istio`, and no PeerAuthentication that disables it).
+    pub sidecar: bool,
     /// Where it runs.
     pub locality: Arc<Locality>,
     /// What metrics say of it.

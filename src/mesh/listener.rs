@@ -1,6 +1,6 @@
 //! Listeners, their filter chains, and what each chain does with a connection.
 
-use super::{Name, Origin, WeightedCluster};
+use super::{DownstreamTls, Name, Origin, WeightedCluster};
 use crate::filters;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,8 @@ pub struct FilterChain {
     pub name: Name,
     /// Which connections.
     pub matches: ChainMatch,
+    /// Ends TLS before anything else is read. The condition on TLS is in `matches`.
+    pub tls: Option<Arc<DownstreamTls>>,
     /// What becomes of them.
     pub protocol: ChainProtocol,
     /// Where it was written.
@@ -115,7 +117,7 @@ pub struct ChainMatch {
     pub server_names: Vec<String>,
     /// TLS or not.
     pub transport: Option<TransportProtocol>,
-    /// `http/1.1`, `h2c`, `h2`: what detection or ALPN found.
+    /// `http/1.1` or `h2c` as detection found; for TLS what the client offers by ALPN.
     pub application_protocols: Vec<String>,
     /// Address of the downstream.
     pub sources: Vec<IpNet>,
@@ -144,8 +146,8 @@ pub enum ChainProtocol {
         /// For all others.
         tcp: Arc<TcpChain>,
     },
-    /// Closed at once, flagged `NR`: REGISTRY_ONLY's black hole.
-    Refuse,
+    /// Closed at once, flagged `NR`, for the reason given: REGISTRY_ONLY's black hole, plain text where mutual TLS is required.
+    Refuse(Name),
 }
 
 /// The HTTP settings of a chain.
@@ -177,8 +179,29 @@ pub struct HttpChain {
     pub upgrades: bool,
     /// Value of the `server` response header; empty: none is added or changed.
     pub server_name: Name,
+    /// The hosts that a server which ends TLS serves, exact or `*.suffix`; a request for another one is answered 421. Empty: any.
+    pub served_hosts: Vec<String>,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub forward_client_cert: ForwardClientCert,
     /// Settings of the filters before route matching.
     pub filters: filters::PortSettings,
+}
+
+/// What becomes of `x-forwarded-client-cert`, with Envoy's names. The header of a peer without a verified certificate is removed in all modes but the
+/// last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ForwardClientCert {
+    /// It is removed.
+    #[default]
+    Sanitize,
+    /// It is sent on as it came.
+    ForwardOnly,
+    /// The peer is added to it.
+    AppendForward,
+    /// It is replaced by the peer.
+    SanitizeSet,
+    /// It is sent on as it came, whoever sent it.
+    AlwaysForwardOnly,
 }
 
 impl HttpChain {
@@ -198,6 +221,8 @@ impl HttpChain {
             max_header_bytes: 60 * 1024,
             upgrades: true,
             server_name: Name::from(""),
+            served_hosts: Vec::new(),
+            forward_client_cert: ForwardClientCert::Sanitize,
             filters: filters::PortSettings::default(),
         }
     }

@@ -170,12 +170,10 @@ pub(super) async fn serve<S>(
             let why = format!("it speaks {}, and the port is declared HTTP", facts.protocol.as_str());
             worker.refuse_connection(&listener, direct_remote, Reason::DownstreamProtocol, &why);
         }
-        ChainProtocol::Refuse => worker.refuse_connection(
-            &listener,
-            direct_remote,
-            Reason::NoRoute,
-            &format!("nothing is known of {local}, and outboundTrafficPolicy is REGISTRY_ONLY"),
-        ),
+        ChainProtocol::Refuse(why) => {
+            let why = format!("{local}: {why}");
+            worker.refuse_connection(&listener, direct_remote, Reason::NoRoute, &why);
+        }
     }
 }
 

@@ -36,8 +36,8 @@ pub enum ChainProtocol {
         /// For all others.
         tcp: Arc<Tcp>,
     },
-    /// Closed at once, flagged `NR`.
-    Refuse,
+    /// Closed at once, flagged `NR`, for this reason.
+    Refuse(Name),
 }
 
 /// What a chain does with HTTP.
@@ -118,7 +118,7 @@ impl ChainProtocol {
     pub fn http(&self) -> Option<&Arc<Http>> {
         match self {
             Self::Http(http) | Self::Detect { http, .. } => Some(http),
-            Self::Tcp(_) | Self::Refuse => None,
+            Self::Tcp(_) | Self::Refuse(_) => None,
         }
     }
 
@@ -126,7 +126,7 @@ impl ChainProtocol {
     pub fn tcp(&self) -> Option<&Arc<Tcp>> {
         match self {
             Self::Tcp(tcp) | Self::Detect { tcp, .. } => Some(tcp),
-            Self::Http(_) | Self::Refuse => None,
+            Self::Http(_) | Self::Refuse(_) => None,
         }
     }
 
@@ -144,7 +144,7 @@ impl ChainProtocol {
             mesh::ChainProtocol::Detect { http: web, tcp: bytes } => {
                 Self::Detect { http: http(web)?, tcp: tcp(bytes)? }
             }
-            mesh::ChainProtocol::Refuse => Self::Refuse,
+            mesh::ChainProtocol::Refuse(why) => Self::Refuse(why.clone()),
         })
     }
 
@@ -152,7 +152,10 @@ impl ChainProtocol {
         fn same_part<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
             a.map(Arc::as_ptr) == b.map(Arc::as_ptr)
         }
-        same_part(self.http(), other.http()) && same_part(self.tcp(), other.tcp())
+        let refusal = |one: &Self| if let Self::Refuse(why) = one { Some(why.clone()) } else { None };
+        same_part(self.http(), other.http())
+            && same_part(self.tcp(), other.tcp())
+            && refusal(self) == refusal(other)
     }
 }
 
@@ -187,7 +190,7 @@ impl Chain {
         // Refusing, not left out: else its connections would fall to a less specific chain, which may let them pass.
         Arc::new(kept.unwrap_or_else(|| Self {
             name: mesh.name.clone(),
-            protocol: ChainProtocol::Refuse,
+            protocol: ChainProtocol::Refuse("its settings do not compile".into()),
             origin: mesh.origin.clone(),
             mesh: mesh.clone(),
             clean: false,

@@ -17,6 +17,7 @@ pub(super) fn cluster(name: &str) -> mesh::Cluster {
         discovery: Discovery::Endpoints,
         balance: Balance::RoundRobin,
         pool: Pool::default(),
+        tls: None,
         source_address: None,
         proxy_protocol: None,
         origin: Origin::BUILT_IN,
@@ -29,6 +30,7 @@ pub(super) fn endpoint(port: u16, weight: u32) -> mesh::Endpoint {
         weight,
         health: Health::Healthy,
         priority: 0,
+        sidecar: false,
         locality: Arc::default(),
         workload: Arc::default(),
         origin: Origin::BUILT_IN,
@@ -82,7 +84,7 @@ pub(super) fn listener(name: &str, chains: Vec<FilterChain>) -> mesh::Listener {
 }
 
 pub(super) fn chain(name: &str, matches: ChainMatch, protocol: ChainProtocol) -> FilterChain {
-    FilterChain { name: name.into(), matches, protocol, origin: Origin::BUILT_IN }
+    FilterChain { name: name.into(), matches, tls: None, protocol, origin: Origin::BUILT_IN }
 }
 
 pub(super) fn web(routes: &str) -> ChainProtocol {

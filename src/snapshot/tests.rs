@@ -223,7 +223,7 @@ fn a_chain_that_does_not_compile_keeps_its_last_version_or_refuses() {
     assert!(matches!(protocol(&kept), ChainProtocol::Tcp(tcp) if tcp.pick(0).is_some()));
     compile_with_problem(broken(), Some(&kept));
     let (closed, _) = compile_with_problem(broken(), None);
-    assert!(matches!(protocol(&closed), ChainProtocol::Refuse));
+    assert!(matches!(protocol(&closed), ChainProtocol::Refuse(_)));
 }
 
 #[test]

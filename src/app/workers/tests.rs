@@ -39,6 +39,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
         discovery: Discovery::Endpoints,
         balance: Balance::LeastRequest,
         pool: Pool::default(),
+        tls: None,
         source_address: None,
         proxy_protocol: None,
         origin: Origin::BUILT_IN,
@@ -48,6 +49,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
         weight: 1,
         health: Health::Healthy,
         priority: 0,
+        sidecar: false,
         locality: Arc::default(),
         workload: Arc::default(),
         origin: Origin::BUILT_IN,
@@ -83,6 +85,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
     let chain = FilterChain {
         name: "chain".into(),
         matches: ChainMatch::default(),
+        tls: None,
         protocol: ChainProtocol::Detect { http: Arc::new(HttpChain::new("t".into())), tcp: Arc::new(tcp) },
         origin: Origin::BUILT_IN,
     };

@@ -128,14 +128,17 @@ fn unknown_fields_warn_or_reject() {
 }
 
 #[test]
-fn tls_towards_a_service_is_refused_for_now() {
+fn tls_towards_a_service_needs_its_certificates() {
     let rule = |mode: &str| {
         read(&format!(
             "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a}}\nspec: {{host: a, trafficPolicy: {{tls: {{mode: {mode}}}}}}}\n"
         ))
     };
     assert!(rule("DISABLE").objects[0].resource.is_some());
-    assert!(rule("SIMPLE").objects[0].resource.is_none());
+    assert!(rule("SIMPLE").objects[0].resource.is_some());
+    let mutual = rule("MUTUAL");
+    assert!(mutual.objects[0].resource.is_none());
+    assert!(said(&mutual)[0].contains("credentialName"), "{:?}", said(&mutual));
 }
 
 #[test]
@@ -264,7 +267,7 @@ spec:
     let Spec::Proxy(proxy) = &resource(&reading).spec else { panic!() };
     assert_eq!(proxy.workers, Some(2));
     let fields: Vec<_> = reading.objects[0].findings.iter().map(|finding| finding.field.as_str()).collect();
-    assert_eq!(fields, ["spec.identity", "spec.trust", "spec.state"]);
+    assert_eq!(fields, ["spec.state"]);
 }
 
 #[test]

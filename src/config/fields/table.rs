@@ -39,7 +39,6 @@ const fn refused(why: &'static str) -> Mark {
 #[must_use]
 pub fn kind_mark(kind: Kind) -> Option<Mark> {
     Some(match kind {
-        Kind::PeerAuthentication => warned("it would require mutual TLS of callers"),
         Kind::RequestAuthentication => warned("it would check the tokens of requests"),
         Kind::AuthorizationPolicy => warned("it would allow or deny requests"),
         Kind::EnvoyFilter => warned("it patches Envoy, which is not used here"),
@@ -128,29 +127,19 @@ pub(super) const TABLE: &[Row] = &[
     ("HttpPool", "maxRetries", warned("it would bound retries")),
     (
         "ClientTls",
-        "mode",
-        Mark::Refused {
-            why: "TLS towards a service cannot be spoken yet, and plain text would betray what is sent",
-            unless: &["DISABLE"],
-        },
-    ),
-    (
-        "ClientTls",
-        "clientCertificate privateKey caCertificates caCrl credentialName subjectAltNames sni insecureSkipVerify",
-        warned("it has no effect while `mode` is DISABLE"),
+        "mode clientCertificate privateKey caCertificates caCrl credentialName subjectAltNames sni insecureSkipVerify",
+        Enforced,
     ),
     ("ProxyProtocol", "version", Enforced),
     // ServiceEntry, WorkloadEntry, Sidecar, Gateway
     (
         "ServiceEntry",
-        "hosts addresses ports location resolution endpoints workloadSelector exportTo",
+        "hosts addresses ports location resolution endpoints workloadSelector exportTo subjectAltNames",
         Enforced,
     ),
-    ("ServiceEntry", "subjectAltNames", warned("the server would have to prove one of the names by TLS")),
     ("ServicePort", "number protocol name targetPort", Enforced),
-    ("WorkloadEntry", "address ports labels locality weight", Enforced),
+    ("WorkloadEntry", "address ports labels locality weight serviceAccount", Enforced),
     ("WorkloadEntry", "network", warned("other networks would be reached through their gateways")),
-    ("WorkloadEntry", "serviceAccount", warned("the workload would have to prove it by mutual TLS")),
     ("LabelsSelector", "labels", Enforced),
     ("Sidecar", "workloadSelector ingress egress inboundConnectionPool outboundTrafficPolicy", Enforced),
     ("IngressListener", "port bind captureMode defaultEndpoint connectionPool", Enforced),
@@ -165,8 +154,22 @@ pub(super) const TABLE: &[Row] = &[
     ("OutboundTrafficPolicy", "mode", Enforced),
     ("OutboundTrafficPolicy", "egressProxy", warned("unknown destinations would be sent to a gateway")),
     ("Gateway", "servers selector", Enforced),
-    ("Server", "port bind hosts name", Enforced),
-    ("Server", "tls", warned("the server would speak TLS; until then it is not opened")),
+    ("Server", "port bind hosts name tls", Enforced),
+    (
+        "ServerTls",
+        "httpsRedirect mode serverCertificate privateKey caCertificates caCrl credentialName credentialNames \
+         caCertCredentialName tlsCertificates subjectAltNames minProtocolVersion maxProtocolVersion cipherSuites",
+        Enforced,
+    ),
+    (
+        "ServerTls",
+        "verifyCertificateSpki verifyCertificateHash",
+        refused("client certificates cannot be pinned yet, and others would be let in"),
+    ),
+    ("ServerTls", "insecureSkipVerify", warned("client certificates are verified all the same")),
+    ("TlsCertificate", "serverCertificate privateKey caCertificates", Enforced),
+    ("PeerAuthentication", "selector mtls portLevelMtls", Enforced),
+    ("MutualTls", "mode", Enforced),
     ("Server", "defaultEndpoint", warned("requests without a route would go there")),
     ("GatewayPort", "number protocol name", Enforced),
     ("GatewayPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
@@ -201,11 +204,14 @@ pub(super) const TABLE: &[Row] = &[
     (
         "Proxy",
         "role gateway workload cluster network locality trustDomain workers outbound inbound interception admin \
-         health metrics discovery meshConfig limits drain",
+         health metrics discovery meshConfig limits drain identity trust credentials",
         Enforced,
     ),
-    ("Proxy", "identity", warned("it would give the proxy a certificate")),
-    ("Proxy", "trust", warned("it would verify servers outside of the mesh")),
+    ("Identity", "files", Enforced),
+    ("Identity", "sds istio spiffe", refused("certificates come from files alone in this release")),
+    ("IdentityFiles", "certificate privateKey trustBundle crl", Enforced),
+    ("Trust", "system", Enforced),
+    ("Credentials", "directory", Enforced),
     ("Proxy", "state", warned("what the proxy knows would outlive a restart")),
     ("GatewayRole", "ports bind", Enforced),
     ("Workload", "name revision serviceAccount labels", Enforced),
@@ -266,15 +272,12 @@ pub(super) const TABLE: &[Row] = &[
         "outboundTrafficPolicy inboundTrafficPolicy defaultConfig accessLogFile accessLogFormat accessLogEncoding \
          rootNamespace trustDomain defaultServiceExportTo defaultVirtualServiceExportTo defaultDestinationRuleExportTo \
          protocolDetectionTimeout connectTimeout tcpKeepalive h2UpgradePolicy dnsRefreshRate pathNormalization \
-         extensionProviders defaultProviders defaultTrafficPolicy",
+         extensionProviders defaultProviders defaultTrafficPolicy trustDomainAliases enableAutoMtls meshMTLS",
         Enforced,
     ),
     ("MeshConfig", "enableTracing", warned("traces would be made")),
-    (
-        "MeshConfig",
-        "trustDomainAliases enableAutoMtls meshMTLS tlsDefaults",
-        warned("it would shape mutual TLS"),
-    ),
+    ("MeshConfig", "tlsDefaults", warned("it would shape TLS towards servers outside of the mesh")),
+    ("MeshTls", "minProtocolVersion ecdhCurves cipherSuites", Enforced),
     ("MeshConfig", "defaultHttpRetryPolicy", warned("a failed request would be tried again")),
     ("MeshConfig", "localityLbSetting zoneAwareLbSetting", warned("near endpoints would be preferred")),
     ("MeshConfig", "serviceSettings", warned("it would keep services within their cluster")),
@@ -298,21 +301,18 @@ pub(super) const TABLE: &[Row] = &[
         Foreign,
     ),
     ("ProxyConfig", "gatewayTopology proxyHeaders", Enforced),
-    ("Topology", "numTrustedProxies", Enforced),
-    ("Topology", "forwardClientCertDetails", warned(CLIENT_CERT)),
-    ("ProxyHeaders", "server", Enforced),
+    ("Topology", "numTrustedProxies forwardClientCertDetails", Enforced),
+    ("ProxyHeaders", "server forwardedClientCert", Enforced),
     (
         "ProxyHeaders",
         "requestId attemptCount envoyDebugHeaders preserveHttp1HeaderCase",
         warned("it would choose the headers that the proxy adds"),
     ),
-    ("ProxyHeaders", "forwardedClientCert", warned(CLIENT_CERT)),
     ("ServerHeader", "disabled value", Enforced),
     ("ProxyConfig", "tracing", warned("traces would be made")),
     ("ProxyConfig", "extraStatTags", warned("it would add labels to metrics")),
 ];
 
-const CLIENT_CERT: &str = "it would handle `x-forwarded-client-cert`";
 const EJECTION: &str = "failing endpoints would be left out for a while";
 
 /// Fields that exist, that no struct holds, and that speak to a control plane alone.

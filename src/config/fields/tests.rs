@@ -123,14 +123,15 @@ fn unknown_fields_are_found_everywhere_with_the_nearest_name() {
 }
 
 #[test]
-fn only_values_that_need_something_are_refused_and_nulls_say_nothing() {
-    let tls = |mode: &str| {
-        said(Kind::DestinationRule, &format!("spec: {{trafficPolicy: {{tls: {{mode: {mode}}}}}}}"))
+fn what_would_be_weaker_without_its_field_is_refused_and_nulls_say_nothing() {
+    let pinned = |value: &str| {
+        said(Kind::Gateway, &format!("spec: {{servers: [{{tls: {{verifyCertificateHash: {value}}}}}]}}"))
     };
-    assert_eq!(tls("DISABLE"), []);
-    assert_eq!(tls("null"), []);
+    assert_eq!(pinned("null"), []);
+    let found = pinned("[ab]");
     assert!(
-        matches!(&tls("ISTIO_MUTUAL")[..], [(field, About::Refused(_))] if field == "spec.trafficPolicy.tls.mode")
+        matches!(&found[..], [(field, About::Refused(_))] if field == "spec.servers[0].tls.verifyCertificateHash"),
+        "{found:?}"
     );
 }
 

@@ -47,6 +47,8 @@ pub struct Proxy {
     pub identity: Option<Identity>,
     /// Roots for servers outside of the mesh.
     pub trust: Trust,
+    /// Certificates that Gateways and DestinationRules name.
+    pub credentials: Credentials,
     /// Where its configuration comes from.
     pub discovery: Discovery,
     /// What it keeps between runs.
@@ -171,6 +173,8 @@ pub struct IdentityFiles {
     pub private_key: String,
     /// The roots of the mesh.
     pub trust_bundle: String,
+    /// Revoked certificates of the mesh.
+    pub crl: Option<String>,
 }
 
 /// A local SDS server.
@@ -195,6 +199,14 @@ pub struct IdentityIstio {
 pub struct IdentitySpiffe {
     /// Its socket, as `unix:///path`.
     pub endpoint: String,
+}
+
+/// Certificates that Gateways and DestinationRules name by `credentialName`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Credentials {
+    /// The folder that holds one folder for each credential, with `tls.crt`, `tls.key`, `ca.crt` and `ca.crl` as Secret volumes have them.
+    pub directory: Option<String>,
 }
 
 /// Roots for servers outside of the mesh.

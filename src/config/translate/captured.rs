@@ -19,6 +19,9 @@ use crate::mesh::{
     TcpChain, TcpTarget,
 };
 
+/// Why a connection to a captured port's own number is refused.
+pub(super) const OWN_PORT: &str = "its destination is a port of this proxy itself";
+
 /// Adds the listeners and tables of captured outbound traffic.
 pub(super) fn add_outbound(world: &World<'_>, scope: &Scope<'_>, taken: &[u16], mesh: &mut Mesh) {
     let field = "spec.outbound.addresses";
@@ -30,7 +33,7 @@ pub(super) fn add_outbound(world: &World<'_>, scope: &Scope<'_>, taken: &[u16], 
         outbound.chains.push(chain(
             "virtualOutbound-blackhole",
             matches,
-            ChainProtocol::Refuse,
+            ChainProtocol::Refuse(OWN_PORT.into()),
             Origin::BUILT_IN,
         ));
     }
@@ -53,7 +56,9 @@ pub(super) fn port_of(address: &Address) -> Option<u16> {
 
 fn unknown(policy: OutboundMode, name: &str) -> Arc<FilterChain> {
     let protocol = match policy {
-        OutboundMode::RegistryOnly => ChainProtocol::Refuse,
+        OutboundMode::RegistryOnly => ChainProtocol::Refuse(
+            "nothing is known of its destination, and outboundTrafficPolicy is REGISTRY_ONLY".into(),
+        ),
         _ => ChainProtocol::Tcp(passthrough(policy)),
     };
     chain(name, ChainMatch::default(), protocol, Origin::BUILT_IN)

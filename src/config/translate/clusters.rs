@@ -12,6 +12,7 @@ use super::policy::Effective;
 use super::rules::{Merged, NamedSubset};
 use super::scope::{Scope, find_service};
 use super::service::{Port, Protocol, Resolution, Service};
+use super::upstream_tls;
 use super::workloads::is_subset;
 use crate::config::resources::istio::common::Destination;
 use crate::mesh::{
@@ -126,6 +127,7 @@ fn add_cluster(
         discovery,
         balance,
         pool: policy.pool(&world.settings),
+        tls: upstream_tls::of_cluster(world, (service, port), subset_name, &policy, endpoints),
         source_address: None,
         proxy_protocol: policy.proxy_protocol(),
         origin,
@@ -177,6 +179,7 @@ fn resolvable(
         weight: 1,
         health: crate::mesh::Health::Healthy,
         priority: 0,
+        sidecar: false,
         locality: Arc::default(),
         workload: Arc::new(super::workloads::describe(
             "",
@@ -213,6 +216,7 @@ pub(super) fn add_passthrough(mesh: &mut Mesh, inbound_source: Option<std::net::
             discovery: Discovery::OriginalDestination,
             balance: Balance::Passthrough,
             pool: Pool { idle_timeout: std::time::Duration::from_secs(300), ..Pool::default() },
+            tls: None,
             source_address: source,
             proxy_protocol: None,
             origin: Origin::BUILT_IN,
@@ -226,6 +230,7 @@ pub(super) fn add_passthrough(mesh: &mut Mesh, inbound_source: Option<std::net::
         discovery: Discovery::Endpoints,
         balance: Balance::LeastRequest,
         pool: Pool::default(),
+        tls: None,
         source_address: None,
         proxy_protocol: None,
         origin: Origin::BUILT_IN,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use filter_transform::{Redirect, Reply};
 
+mod tls;
+
 use super::World;
 use super::host::{full, overlap, with_port};
 use super::index::{Written, origin};
@@ -44,9 +46,9 @@ pub(super) fn add_servers(world: &World<'_>, mesh: &mut Mesh) {
         }
         for (at, server) in gateway.spec.servers.iter().enumerate() {
             let place = Place { gateway: *gateway, server, field: format!("spec.servers[{at}]") };
-            if let Some(port) = open(world, &place) {
+            if let Some(port) = &server.port {
                 let address = server.bind.clone().unwrap_or_default();
-                ports.entry((address, port)).or_default().push(place);
+                ports.entry((address, port.number)).or_default().push(place);
             }
         }
     }
@@ -55,20 +57,20 @@ pub(super) fn add_servers(world: &World<'_>, mesh: &mut Mesh) {
     }
 }
 
-/// The port of a server that can be opened.
-fn open(world: &World<'_>, place: &Place<'_>) -> Option<u16> {
-    let port = place.server.port.as_ref()?;
-    let redirects =
-        place.server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true) && tls.mode.is_none());
-    let tls = protocol(place.server) == Protocol::Tls || (place.server.tls.is_some() && !redirects);
-    if tls {
-        let message =
-            format!("serves TLS at port {}, which is not done yet: the server is not opened", port.number);
-        let hint = "terminate TLS in front of the gateway for now, or serve HTTP";
-        world.index.notes.warn(place.gateway.object, &place.field, "gateway-tls", message, hint);
-        return None;
+/// What the servers of one port speak before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    Http,
+    Tls,
+    Tcp,
+}
+
+fn speech(server: &Server) -> Speech {
+    match protocol(server) {
+        Protocol::Tls => Speech::Tls,
+        protocol if protocol.may_be_http() => Speech::Http,
+        _ => Speech::Tcp,
     }
-    Some(port.number)
 }
 
 fn protocol(server: &Server) -> Protocol {
@@ -77,14 +79,18 @@ fn protocol(server: &Server) -> Protocol {
 }
 
 fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>, mesh: &mut Mesh) {
-    let http_first = servers.first().is_some_and(|place| protocol(place.server).may_be_http());
+    let Some(spoken) = servers.first().map(|place| speech(place.server)) else { return };
     let (servers, others): (Vec<_>, Vec<_>) =
-        servers.into_iter().partition(|place| protocol(place.server).may_be_http() == http_first);
+        servers.into_iter().partition(|place| speech(place.server) == spoken);
     let Some(first) = servers.first() else { return };
     for other in others {
         let message = format!(
             "port {port} already speaks {} for {}: this server is not opened",
-            if http_first { "HTTP" } else { "TCP" },
+            match spoken {
+                Speech::Http => "HTTP",
+                Speech::Tls => "TLS",
+                Speech::Tcp => "TCP",
+            },
             first.gateway.object.key
         );
         let hint = "give one of the servers another port";
@@ -122,35 +128,46 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
     let mut listener = listener(world, &name, Direction::Gateway, origin.clone());
     listener.addresses = vec![bound_address];
     listener.bound = true;
-    if http_first {
-        let table =
-            if address.is_empty() { format!("http.{bound}") } else { format!("http.{bound}.{address}") };
-        let settings = HttpChain {
-            edge: true,
-            trusted_hops: world.settings.trusted_hops(),
-            server_name: world.settings.server_header().into(),
-            ..http(world, &table)
-        };
-        let hosts = virtual_hosts(world, &servers, port);
-        add_table(mesh, RouteTable { name: table.into(), hosts, ignore_port: true, origin: origin.clone() });
-        listener.default_chain =
-            Some(chain(&name, ChainMatch::default(), ChainProtocol::Http(Arc::new(settings)), origin));
-    } else {
-        for place in &servers {
-            add_flows(world, place, port, &mut listener);
+    match spoken {
+        Speech::Http => {
+            let table =
+                if address.is_empty() { format!("http.{bound}") } else { format!("http.{bound}.{address}") };
+            let hosts = virtual_hosts(world, &servers, port);
+            add_table(
+                mesh,
+                RouteTable { name: table.as_str().into(), hosts, ignore_port: true, origin: origin.clone() },
+            );
+            let protocol = ChainProtocol::Http(Arc::new(edge(world, &table)));
+            listener.default_chain = Some(chain(&name, ChainMatch::default(), protocol, origin));
+        }
+        Speech::Tls => {
+            for place in &servers {
+                tls::add_server(world, place, port, &mut listener, mesh);
+            }
+        }
+        Speech::Tcp => {
+            for place in &servers {
+                add_flows(world, place, port, &mut listener);
+            }
         }
     }
     add(mesh, listener);
 }
 
+/// The HTTP settings of a chain that takes requests from outside of the mesh.
+fn edge(world: &World<'_>, table: &str) -> HttpChain {
+    HttpChain {
+        edge: true,
+        trusted_hops: world.settings.trusted_hops(),
+        server_name: world.settings.server_header().into(),
+        forward_client_cert: world.settings.forward_client_cert(true).unwrap_or_default(),
+        ..http(world, table)
+    }
+}
+
 fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut crate::mesh::Listener) {
     let name = place.name();
-    let bound: Vec<_> = bound(world, &name)
-        .filter(|bound| {
-            bound.hosts.iter().any(|host| narrowed(place.server, &place.gateway, bound, host).is_some())
-        })
-        .collect();
-    for flow in tcp_flows(world, &bound, Caller { port: Some(port), gateway: &name }) {
+    for flow in tcp_flows(world, &bound_to(world, place), Caller { port: Some(port), gateway: &name }) {
         let chain = flow_chain(&format!("tcp-{}", listener.chains.len()), flow);
         if chain.matches != ChainMatch::default() {
             listener.chains.push(chain);
@@ -158,6 +175,15 @@ fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut cra
             listener.default_chain = Some(chain);
         }
     }
+}
+
+/// The VirtualServices bound to a server that name a host of it.
+fn bound_to<'w, 'a>(world: &'w World<'a>, place: &Place<'_>) -> Vec<&'w Bound<'a>> {
+    bound(world, &place.name())
+        .filter(|bound| {
+            bound.hosts.iter().any(|host| narrowed(place.server, &place.gateway, bound, host).is_some())
+        })
+        .collect()
 }
 
 /// The VirtualServices bound to a gateway that its proxy may see, the older first.

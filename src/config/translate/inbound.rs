@@ -24,8 +24,8 @@ use crate::config::resources::istio::sidecar::{CaptureMode, IngressListener};
 use crate::config::resources::kubernetes::ServicePort;
 use crate::config::resources::scalar::IntOrString;
 use crate::mesh::{
-    Address, Balance, ChainProtocol, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health,
-    HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, VirtualHost,
+    Address, Balance, ChainProtocol, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet,
+    ForwardClientCert, Health, HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, VirtualHost,
 };
 
 /// Whence the proxy calls the application, so that its own traffic is not captured again.
@@ -89,7 +89,14 @@ impl AppPort<'_, '_> {
 
 /// The HTTP settings of an inbound chain.
 pub(super) fn inbound_http(world: &World<'_>, routes: &str) -> HttpChain {
-    HttpChain { server_name: world.settings.server_header().into(), ..http(world, routes) }
+    HttpChain {
+        server_name: world.settings.server_header().into(),
+        forward_client_cert: world
+            .settings
+            .forward_client_cert(false)
+            .unwrap_or(ForwardClientCert::AppendForward),
+        ..http(world, routes)
+    }
 }
 
 /// A table that sends every host to one cluster.
@@ -262,6 +269,7 @@ pub(super) fn add_cluster(world: &World<'_>, port: &AppPort<'_, '_>, mesh: &mut 
         discovery: Discovery::Endpoints,
         balance: Balance::LeastRequest,
         pool: policy.pool(&world.settings),
+        tls: None,
         source_address: source,
         proxy_protocol: None,
         origin: port.origin(),
@@ -271,6 +279,7 @@ pub(super) fn add_cluster(world: &World<'_>, port: &AppPort<'_, '_>, mesh: &mut 
         weight: 1,
         health: Health::Healthy,
         priority: 0,
+        sidecar: false,
         locality: Arc::new(world.node.locality.clone()),
         workload: Arc::clone(&world.node.workload),
         origin: port.origin(),

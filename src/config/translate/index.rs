@@ -9,6 +9,7 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::resources::istio::destination_rule::DestinationRule;
 use crate::config::resources::istio::gateway::Gateway;
 use crate::config::resources::istio::mesh_config::MeshConfig;
+use crate::config::resources::istio::security::PeerAuthentication;
 use crate::config::resources::istio::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::config::resources::istio::sidecar::Sidecar;
 use crate::config::resources::istio::telemetry::Telemetry;
@@ -52,6 +53,7 @@ pub(super) struct Index<'a> {
     pub(super) sidecars: Vec<Written<'a, Sidecar>>,
     pub(super) gateways: Vec<Written<'a, Gateway>>,
     pub(super) telemetries: Vec<Written<'a, Telemetry>>,
+    pub(super) peer_authentications: Vec<Written<'a, PeerAuthentication>>,
     pub(super) services: Vec<Written<'a, Service>>,
     pub(super) slices: Vec<Written<'a, EndpointSlice>>,
     pub(super) proxies: Vec<Written<'a, Proxy>>,
@@ -75,6 +77,7 @@ impl<'a> Index<'a> {
                 Spec::Sidecar(spec) => index.sidecars.push(Written { object, spec }),
                 Spec::Gateway(spec) => index.gateways.push(Written { object, spec }),
                 Spec::Telemetry(spec) => index.telemetries.push(Written { object, spec }),
+                Spec::PeerAuthentication(spec) => index.peer_authentications.push(Written { object, spec }),
                 Spec::Service(spec) => index.services.push(Written { object, spec }),
                 Spec::EndpointSlice(spec) => index.slices.push(Written { object, spec }),
                 Spec::Proxy(spec) => index.proxies.push(Written { object, spec }),

@@ -61,7 +61,7 @@ pub(super) fn chain(
     protocol: ChainProtocol,
     origin: Origin,
 ) -> Arc<FilterChain> {
-    Arc::new(FilterChain { name: name.into(), matches, protocol, origin })
+    Arc::new(FilterChain { name: name.into(), matches, tls: None, protocol, origin })
 }
 
 /// The chain of a flow; with server names it takes TLS alone.

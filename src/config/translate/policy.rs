@@ -6,7 +6,7 @@ use super::service::{Port, Protocol};
 use super::settings::Settings;
 use crate::config::resources::istio::common::{ConnectionPool, H2UpgradePolicy, TcpKeepalive};
 use crate::config::resources::istio::destination_rule::{
-    LoadBalancer, ProxyProtocolVersion as WrittenVersion, SimpleLb, TrafficPolicy,
+    ClientTls, LoadBalancer, ProxyProtocolVersion as WrittenVersion, SimpleLb, TrafficPolicy,
 };
 use crate::mesh::{Balance, Keepalive, Pool, ProxyProtocolVersion, UpstreamProtocol};
 
@@ -16,6 +16,7 @@ pub(super) struct Effective<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     pool: Option<&'a ConnectionPool>,
     proxy_protocol: Option<WrittenVersion>,
+    tls: Option<&'a ClientTls>,
 }
 
 impl<'a> Effective<'a> {
@@ -32,12 +33,18 @@ impl<'a> Effective<'a> {
             load_balancer: subset.load_balancer.or(host.load_balancer),
             pool: subset.pool.or(host.pool),
             proxy_protocol: subset.proxy_protocol.or(host.proxy_protocol),
+            tls: subset.tls.or(host.tls),
         }
     }
 
     /// A policy that consists of a pool alone.
     pub(super) fn of_pool(pool: Option<&'a ConnectionPool>) -> Self {
         Self { pool, ..Self::default() }
+    }
+
+    /// TLS as written.
+    pub(super) fn tls(&self) -> Option<&'a ClientTls> {
+        self.tls
     }
 
     /// The pool as written.
@@ -58,6 +65,7 @@ impl<'a> Effective<'a> {
                     load_balancer: settings.load_balancer.as_ref(),
                     pool: settings.connection_pool.as_ref(),
                     proxy_protocol,
+                    tls: settings.tls.as_ref(),
                 },
                 true,
             ),
@@ -66,6 +74,7 @@ impl<'a> Effective<'a> {
                     load_balancer: policy.load_balancer.as_ref(),
                     pool: policy.connection_pool.as_ref(),
                     proxy_protocol,
+                    tls: policy.tls.as_ref(),
                 },
                 false,
             ),

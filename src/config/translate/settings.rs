@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::index::Index;
+use super::index::{Index, Notes};
+use crate::config::resources::Resource;
 use crate::config::resources::istio::common::{ConnectionPool, H2UpgradePolicy, TcpKeepalive};
 use crate::config::resources::istio::mesh_config::{
     AccessLogEncoding, InboundMode, MeshConfig, Normalization,
@@ -10,7 +11,7 @@ use crate::config::resources::istio::mesh_config::{
 use crate::config::resources::istio::provider::ExtensionProvider;
 use crate::config::resources::istio::sidecar::OutboundMode;
 use crate::config::resources::proxy::Proxy;
-use crate::mesh::PathNormalization;
+use crate::mesh::{ForwardClientCert, KeyExchange, MeshTls, PathNormalization, TlsVersion};
 
 /// The settings of the mesh, field by field from whoever says something.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,40 @@ impl<'a> Settings<'a> {
     pub(super) fn trust_domain(&self, proxy: &'a Proxy) -> &'a str {
         let mesh = self.pick(|config| config.trust_domain.as_deref()).filter(|name| !name.is_empty());
         if proxy.trust_domain == DOMAIN { mesh.unwrap_or(DOMAIN) } else { &proxy.trust_domain }
+    }
+
+    /// What holds for mutual TLS in the mesh.
+    pub(super) fn mesh_tls(&self, notes: &Notes, object: &Resource) -> MeshTls {
+        let aliases = self.list(|config| &config.trust_domain_aliases);
+        let mut tls = MeshTls {
+            trust_domain_aliases: aliases.iter().map(|alias| alias.as_str().into()).collect(),
+            ..MeshTls::default()
+        };
+        let Some(written) = self.pick(|config| config.mesh_mtls.as_ref()) else { return tls };
+        if written.min_protocol_version.as_deref() == Some("TLSV1_3") {
+            tls.min_version = TlsVersion::Tls13;
+        }
+        tls.cipher_suites = written.cipher_suites.iter().map(|suite| suite.as_str().into()).collect();
+        let hybrid = |curve: &String| curve.eq_ignore_ascii_case("X25519MLKEM768");
+        tls.key_exchange = match &written.ecdh_curves[..] {
+            [] => KeyExchange::Prefer,
+            curves if curves.iter().all(hybrid) => KeyExchange::Require,
+            curves if curves.iter().any(hybrid) => KeyExchange::Prefer,
+            _ => KeyExchange::Off,
+        };
+        for curve in written.ecdh_curves.iter().filter(|curve| !hybrid(curve)) {
+            if !["X25519", "P-256", "P-384"].contains(&curve.as_str()) {
+                let message = format!("`{curve}` is no key exchange that this proxy speaks");
+                let hint = "write X25519MLKEM768, X25519, P-256 or P-384";
+                notes.warn(object, "spec.meshConfig.meshMTLS.ecdhCurves", "curve", message, hint);
+            }
+        }
+        tls
+    }
+
+    /// Whether sidecars are called by mutual TLS where no DestinationRule says otherwise.
+    pub(super) fn auto_mtls(&self) -> bool {
+        self.pick(|config| config.enable_auto_mtls).unwrap_or(true)
     }
 
     /// What happens to unknown destinations.
@@ -126,6 +161,32 @@ impl<'a> Settings<'a> {
             Normalization::Default | Normalization::Base => PathNormalization::Base,
             Normalization::MergeSlashes => PathNormalization::MergeSlashes,
             Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        }
+    }
+
+    /// What becomes of `x-forwarded-client-cert`; `None`: as it is usual where the request arrives.
+    pub(super) fn forward_client_cert(&self, gateway: bool) -> Option<ForwardClientCert> {
+        let topology = || {
+            self.pick(|config| {
+                config
+                    .default_config
+                    .as_ref()?
+                    .gateway_topology
+                    .as_ref()?
+                    .forward_client_cert_details
+                    .as_deref()
+            })
+        };
+        let headers = self.pick(|config| {
+            config.default_config.as_ref()?.proxy_headers.as_ref()?.forwarded_client_cert.as_deref()
+        });
+        match headers.or_else(|| topology().filter(|_| gateway))? {
+            "SANITIZE" => Some(ForwardClientCert::Sanitize),
+            "FORWARD_ONLY" => Some(ForwardClientCert::ForwardOnly),
+            "APPEND_FORWARD" => Some(ForwardClientCert::AppendForward),
+            "SANITIZE_SET" => Some(ForwardClientCert::SanitizeSet),
+            "ALWAYS_FORWARD_ONLY" => Some(ForwardClientCert::AlwaysForwardOnly),
+            _ => None,
         }
     }
 

@@ -3,6 +3,7 @@
 mod destinations;
 mod gateways;
 mod listeners;
+mod mutual_tls;
 mod order;
 mod routing;
 mod scoping;

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::index::{Index, Notes, Written, origin};
+use super::mutual_tls::{Mode, OfWorkload, Peers};
 use super::service::{Port, Resolution, Service, Source};
+use super::settings::Settings;
 use crate::config::resources::Resource;
 use crate::config::resources::istio::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::config::resources::kubernetes::{self, EndpointSlice, ServicePort, SliceEndpoint};
 use crate::config::resources::scalar::IntOrString;
 use crate::mesh::{Endpoint, EndpointAddress, Health, Locality, Name, Workload};
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 /// The workloads that services can select, found by label, service and address.
 #[derive(Debug, Default)]
@@ -23,13 +25,15 @@ pub(super) struct Workloads<'a> {
     by_label: FxHashMap<(&'a str, &'a str, &'a str), Vec<usize>>,
     by_address: FxHashMap<(&'a str, &'a str), usize>,
     slices: FxHashMap<(&'a str, &'a str), Vec<Written<'a, EndpointSlice>>>,
+    peers: Peers<'a>,
     cluster: Name,
 }
 
 impl<'a> Workloads<'a> {
     /// Indexes the workloads of a cluster of this name.
-    pub(super) fn new(index: &Index<'a>, cluster: &str) -> Self {
-        let mut workloads = Self { cluster: cluster.into(), ..Self::default() };
+    pub(super) fn new(index: &Index<'a>, settings: &Settings<'a>, cluster: &str) -> Self {
+        let peers = Peers::new(index, settings);
+        let mut workloads = Self { peers, cluster: cluster.into(), ..Self::default() };
         for (at, entry) in index.workload_entries.iter().enumerate() {
             let namespace: &str = entry.namespace();
             for (label, value) in &entry.spec.labels {
@@ -46,6 +50,17 @@ impl<'a> Workloads<'a> {
             }
         }
         workloads
+    }
+
+    /// What callers of a workload have to speak.
+    pub(super) fn mutual_tls(&self, namespace: &str, labels: &Labels) -> OfWorkload<'a> {
+        self.peers.of(namespace, labels)
+    }
+
+    /// Whether a port of a workload takes mutual TLS of the mesh.
+    fn has_sidecar(&self, namespace: &str, labels: &Labels, port: u16) -> bool {
+        labels.get("security.istio.io/tlsMode").is_some_and(|mode| mode == "istio")
+            && self.peers.of(namespace, labels).at(port).mode != Mode::Disable
     }
 
     /// The endpoints of a port of a service, each with the labels that subsets select by.
@@ -133,6 +148,7 @@ impl<'a> Workloads<'a> {
             weight: 1,
             health,
             priority: 0,
+            sidecar: self.has_sidecar(namespace, labels, port),
             locality: Arc::new(Locality {
                 region: region.map_or("", String::as_str).into(),
                 zone: zone.into(),
@@ -185,6 +201,7 @@ impl<'a> Workloads<'a> {
             weight: 1,
             health: Health::Healthy,
             priority: 0,
+            sidecar: false,
             locality: Arc::default(),
             workload: Arc::new(describe("", &service.namespace, &Labels::new(), None, &self.cluster)),
             origin: origin(service.object, field),
@@ -223,6 +240,7 @@ impl<'a> Workloads<'a> {
             weight: entry.weight.unwrap_or(1).max(1),
             health: Health::Healthy,
             priority: 0,
+            sidecar: self.has_sidecar(&object.key.namespace, &entry.labels, port),
             locality: Arc::new(locality),
             workload: Arc::new(describe(name, &object.key.namespace, &entry.labels, account, &self.cluster)),
             origin: origin(object, format!("{field}.address")),

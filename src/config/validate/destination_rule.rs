@@ -3,7 +3,8 @@
 use super::parts;
 use crate::config::decode::Report;
 use crate::config::resources::istio::destination_rule::{
-    DestinationRule, LoadBalancer, OutlierDetection, PortTrafficPolicy, SimpleLb, TrafficPolicy,
+    ClientTls, ClientTlsMode, DestinationRule, LoadBalancer, OutlierDetection, PortTrafficPolicy, SimpleLb,
+    TrafficPolicy,
 };
 
 pub(super) fn check(spec: &DestinationRule, report: &mut Report<'_>) {
@@ -30,6 +31,7 @@ fn policy(report: &mut Report<'_>, field: &str, policy: Option<&TrafficPolicy>) 
     load_balancer(report, &format!("{field}.loadBalancer"), policy.load_balancer.as_ref());
     parts::connection_pool(report, &format!("{field}.connectionPool"), policy.connection_pool.as_ref());
     outlier_detection(report, &format!("{field}.outlierDetection"), policy.outlier_detection.as_ref());
+    client_tls(report, &format!("{field}.tls"), policy.tls.as_ref());
     for (index, settings) in policy.port_level_settings.iter().enumerate() {
         let field = format!("{field}.portLevelSettings[{index}]");
         let PortTrafficPolicy {
@@ -37,7 +39,7 @@ fn policy(report: &mut Report<'_>, field: &str, policy: Option<&TrafficPolicy>) 
             load_balancer: balancer,
             connection_pool,
             outlier_detection: outliers,
-            ..
+            tls,
         } = settings;
         if port.is_none() {
             report.error("bad-port", &format!("{field}.port"), "is missing", "write `port: {number: ...}`");
@@ -46,6 +48,7 @@ fn policy(report: &mut Report<'_>, field: &str, policy: Option<&TrafficPolicy>) 
         load_balancer(report, &format!("{field}.loadBalancer"), balancer.as_ref());
         parts::connection_pool(report, &format!("{field}.connectionPool"), connection_pool.as_ref());
         outlier_detection(report, &format!("{field}.outlierDetection"), outliers.as_ref());
+        client_tls(report, &format!("{field}.tls"), tls.as_ref());
     }
     let ports = policy.port_level_settings.iter().enumerate().filter_map(|(index, settings)| {
         settings
@@ -54,6 +57,42 @@ fn policy(report: &mut Report<'_>, field: &str, policy: Option<&TrafficPolicy>) 
             .map(|port| (format!("{field}.portLevelSettings[{index}].port.number"), port.number))
     });
     parts::unique(report, "port", ports);
+}
+
+fn client_tls(report: &mut Report<'_>, field: &str, of: Option<&ClientTls>) {
+    let Some(of) = of else { return };
+    let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    let files = is_set(&of.client_certificate) || is_set(&of.private_key);
+    match of.mode.unwrap_or_default() {
+        ClientTlsMode::Mutual if !is_set(&of.credential_name) => {
+            for (name, written) in
+                [("clientCertificate", &of.client_certificate), ("privateKey", &of.private_key)]
+            {
+                if !is_set(written) {
+                    let hint = "write the path of the file, or `credentialName` for both";
+                    report.error(
+                        "no-certificate",
+                        &format!("{field}.{name}"),
+                        "is missing with mode MUTUAL",
+                        hint,
+                    );
+                }
+            }
+        }
+        ClientTlsMode::IstioMutual if files || is_set(&of.ca_certificates) || is_set(&of.credential_name) => {
+            let hint = "leave certificates out, they are the mesh's; or write `mode: MUTUAL`";
+            report.error("conflict", field, "names certificates with mode ISTIO_MUTUAL", hint);
+        }
+        ClientTlsMode::Simple if files => {
+            let hint = "write `mode: MUTUAL`, or leave the client certificate out";
+            report.error("conflict", field, "names a client certificate with mode SIMPLE", hint);
+        }
+        _ => {}
+    }
+    if is_set(&of.credential_name) && (files || is_set(&of.ca_certificates)) {
+        let hint = "keep `credentialName` or the files";
+        report.error("conflict", &format!("{field}.credentialName"), "stands beside files", hint);
+    }
 }
 
 fn load_balancer(report: &mut Report<'_>, field: &str, of: Option<&LoadBalancer>) {

@@ -57,7 +57,7 @@ fn a_chain_for_the_port_hides_those_for_all_ports_even_when_it_does_not_match() 
     let any = chain("any", ChainMatch::default(), web("80"));
     let listener = compile(
         vec![any, chain("strict", strict, web("80"))],
-        Some(chain("default", ChainMatch::default(), MeshProtocol::Refuse)),
+        Some(chain("default", ChainMatch::default(), MeshProtocol::Refuse("a test".into()))),
     );
     assert_eq!(picked(&listener, &to("10.0.0.1:81")).as_deref(), Some("any"));
     assert_eq!(picked(&listener, &to("10.0.0.1:80")).as_deref(), Some("default"));

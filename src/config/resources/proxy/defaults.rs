@@ -1,8 +1,8 @@
 //! What a `Proxy` is when its file says nothing.
 
 use super::{
-    Address, Discovery, DiscoveryXds, Drain, GatewayRole, Inbound, Interception, Limits, Locality, Outbound,
-    Proxy, Role, State, Trust, Workload, XdsNode,
+    Address, Credentials, Discovery, DiscoveryXds, Drain, GatewayRole, Inbound, Interception, Limits,
+    Locality, Outbound, Proxy, Role, State, Trust, Workload, XdsNode,
 };
 use crate::config::resources::istio::mesh_config::MeshConfig;
 use crate::config::resources::scalar::{Duration, Quantity};
@@ -30,6 +30,7 @@ impl Default for Proxy {
             metrics: address("0.0.0.0:15090"),
             identity: None,
             trust: Trust::default(),
+            credentials: Credentials::default(),
             discovery: Discovery::default(),
             state: State::default(),
             mesh_config: MeshConfig::default(),

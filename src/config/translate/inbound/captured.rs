@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::World;
-use super::super::captured::port_of;
+use super::super::captured::{OWN_PORT, port_of};
 use super::super::clusters::INBOUND_PASSTHROUGH;
 use super::super::index::origin;
 use super::super::listeners::{
@@ -25,7 +25,7 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
         inbound.chains.push(chain(
             "virtualInbound-blackhole",
             matches,
-            ChainProtocol::Refuse,
+            ChainProtocol::Refuse(OWN_PORT.into()),
             Origin::BUILT_IN,
         ));
     }
@@ -45,7 +45,9 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
         }
         let matches = ChainMatch { destination_port: Some(port.number), ..ChainMatch::default() };
         let name = format!("0.0.0.0_{}", port.number);
-        inbound.chains.push(chain(&name, matches, port.chain(world), port.origin()));
+        let asked = world.callers.at(port.number);
+        let (protocol, cluster, at) = (port.chain(world), port.cluster(), port.origin());
+        inbound.chains.extend(asked.chains(world, &name, &matches, (&protocol, Some(&cluster)), &at));
     }
     add_table(mesh, table(INBOUND_PASSTHROUGH, 0, INBOUND_PASSTHROUGH, &Origin::BUILT_IN));
     if world.settings.inbound() == InboundMode::Localhost {
@@ -60,8 +62,13 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
         http: Arc::new(inbound_http(world, INBOUND_PASSTHROUGH)),
         tcp: Arc::new(to_cluster(INBOUND_PASSTHROUGH, idle_timeout, Origin::BUILT_IN)),
     };
-    inbound.default_chain =
-        Some(chain("virtualInbound-catchall", ChainMatch::default(), unknown, Origin::BUILT_IN));
+    let (asked, cluster) = (world.callers.elsewhere(), Some(INBOUND_PASSTHROUGH));
+    let name = "virtualInbound-catchall";
+    let mut chains =
+        asked.chains(world, name, &ChainMatch::default(), (&unknown, cluster), &Origin::BUILT_IN);
+    // The last one takes what no condition fits.
+    inbound.default_chain = chains.pop();
+    inbound.chains.extend(chains);
     inbound.addresses = own;
     inbound.bound = true;
     inbound.interception = interception(world);
@@ -83,6 +90,10 @@ pub(super) fn add_bound(world: &World<'_>, port: &AppPort<'_, '_>, mesh: &mut Me
     own.addresses = vec![address];
     own.bound = true;
     own.interception = None;
-    own.default_chain = Some(chain(&name, ChainMatch::default(), port.chain(world), port.origin()));
+    let asked = world.callers.at(port.number);
+    let (protocol, cluster, at) = (port.chain(world), port.cluster(), port.origin());
+    let mut chains = asked.chains(world, &name, &ChainMatch::default(), (&protocol, Some(&cluster)), &at);
+    own.default_chain = chains.pop();
+    own.chains = chains;
     add_listener(mesh, own);
 }

@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 use super::super::World;
 use super::super::host::{self, with_port};
 use super::super::index::origin;
-use super::super::listeners::{add as add_listener, add_table, addresses, chain, listener};
+use super::super::listeners::{add as add_listener, add_table, addresses, listener};
 use super::super::routes::simple_route;
 use super::super::scope::Scope;
 use super::super::settings::DOMAIN;
@@ -53,7 +53,12 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
         }
         None => ChainProtocol::Http(http),
     };
-    inbound.default_chain = Some(chain(INBOUND, ChainMatch::default(), protocol, origin));
+    let cluster = fallback.map(AppPort::cluster);
+    let asked = world.callers.strictest(world);
+    let mut chains =
+        asked.chains(world, INBOUND, &ChainMatch::default(), (&protocol, cluster.as_deref()), &origin);
+    inbound.default_chain = chains.pop();
+    inbound.chains = chains;
     add_listener(mesh, inbound);
 }
 

@@ -1,5 +1,5 @@
 use super::{codes, finding, has_host, host, istio, istio_in, listener, proxy, run, service, targets_of};
-use crate::mesh::ChainProtocol;
+use crate::mesh::{Certificate, ChainProtocol, ClientCertificate, Roots, TlsVersion};
 use filter_transform::Reply;
 
 fn edge(servers: &str, more: &str) -> String {
@@ -60,12 +60,38 @@ fn two_gateways_share_a_port_and_catch_alls_come_last() {
 }
 
 #[test]
-fn tls_servers_stay_closed_and_redirects_are_answered() {
-    let servers = "[{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: c}, hosts: [a.example]}, \
+fn tls_servers_end_tls_by_server_name_and_redirects_are_answered() {
+    let servers = "[{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: MUTUAL, credentialName: c, minProtocolVersion: TLSV1_3}, hosts: [a.example]}, \
+                   {port: {number: 443, name: pass, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: [b.example]}, \
+                   {port: {number: 443, name: tcp, protocol: TLS}, tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k}, hosts: [t.example]}, \
                    {port: {number: 80, name: http, protocol: HTTP}, tls: {httpsRedirect: true}, hosts: [a.example]}]";
-    let output = run(&edge(servers, &route("r", "[edge]", "[a.example]", TO_CART)));
-    assert_eq!(finding(&output, "gateway-tls").field, "spec.servers[0]");
-    assert_eq!(output.mesh.listeners.len(), 1);
+    let rules = route("r", "[edge]", "[a.example]", TO_CART)
+        + &istio(
+            "VirtualService",
+            "p",
+            "{hosts: [b.example], gateways: [edge], tls: [{match: [{sniHosts: [b.example]}], route: [{destination: {host: cart, port: {number: 80}}}]}]}",
+        )
+        + &istio(
+            "VirtualService",
+            "t",
+            "{hosts: [t.example], gateways: [edge], tcp: [{route: [{destination: {host: cart, port: {number: 80}}}]}]}",
+        );
+    let output = run(&edge(servers, &rules));
+    let listener = listener(&output.mesh, "0.0.0.0_443");
+    let [https, pass, tcp] = &listener.chains[..] else { panic!("{:#?}", listener.chains) };
+    assert_eq!(https.matches.server_names, ["a.example"]);
+    let tls = https.tls.as_ref().unwrap();
+    assert_eq!(tls.certificate, Certificate::Credential("c".into()));
+    assert!(
+        matches!(&tls.client, ClientCertificate::Required(trust) if trust.roots == Roots::Credential("c".into()))
+    );
+    assert_eq!((tls.min_version, tls.max_version), (TlsVersion::Tls13, TlsVersion::Tls13));
+    let ChainProtocol::Http(http) = &https.protocol else { panic!() };
+    assert_eq!(http.served_hosts, ["a.example"]);
+    assert!(has_host(&output.mesh, &http.routes, "a.example"));
+    assert!(pass.tls.is_none() && matches!(pass.protocol, ChainProtocol::Tcp(_)));
+    assert_eq!(pass.matches.server_names, ["b.example"]);
+    assert!(tcp.tls.is_some() && matches!(tcp.protocol, ChainProtocol::Tcp(_)));
     let routes = &host(&output.mesh, "http.80", "a.example").routes;
     let Some(Reply::Redirect(redirect)) = &routes[0].action.filters.transform[0].reply else { panic!() };
     assert_eq!((redirect.status, redirect.scheme.as_deref(), routes.len()), (301, Some("https"), 1));

@@ -97,7 +97,7 @@ fn registry_only_lets_nothing_unknown_out() {
             + &sidecar
             + &proxy(&format!("{{interception: REDIRECT{fields}}}"))));
         let unknown = &listener(&output.mesh, "virtualOutbound").default_chain.as_ref().unwrap().protocol;
-        assert_eq!(*unknown == ChainProtocol::Refuse, refused, "{sidecar} {fields}");
+        assert_eq!(matches!(unknown, ChainProtocol::Refuse(_)), refused, "{sidecar} {fields}");
         let catch_all = host(&output.mesh, "80", "*");
         assert_eq!(
             (&*catch_all.name, targets_of(&catch_all.routes) == [["respond"]]),

@@ -93,7 +93,9 @@ fn the_conflicts_of_the_shop_are_found() {
 
 #[test]
 fn captured_traffic_of_the_shop_looks_as_istiod_makes_it() {
-    let output = run(&shop(&proxy("{interception: REDIRECT, workload: {labels: {app: product-service}}}")));
+    let own =
+        proxy("{interception: REDIRECT, workload: {labels: {app: product-service}}, identity: {files: {}}}");
+    let output = run(&shop(&own));
     let mesh = &output.mesh;
     let names: Vec<_> = mesh.listeners.keys().map(|name| &**name).collect();
     assert_eq!(names, ["0.0.0.0_80", "virtualInbound", "virtualOutbound"]);
@@ -117,8 +119,11 @@ fn captured_traffic_of_the_shop_looks_as_istiod_makes_it() {
     }
     let inbound = &mesh.listeners["virtualInbound"];
     let ports: Vec<_> = inbound.chains.iter().filter_map(|chain| chain.matches.destination_port).collect();
-    assert_eq!(ports, [15006, 8080]);
-    assert!(matches!(inbound.chains[1].protocol, ChainProtocol::Detect { .. }));
+    assert_eq!(ports, [15006, 8080, 8080]);
+    assert!(
+        matches!(inbound.chains[1].protocol, ChainProtocol::Detect { .. }) && inbound.chains[1].tls.is_some()
+    );
+    assert!(matches!(inbound.chains[2].protocol, ChainProtocol::Refuse(_)), "the namespace is STRICT");
     assert!(mesh.listeners["virtualOutbound"].hand_over && !mesh.listeners["0.0.0.0_80"].bound);
 }
 
