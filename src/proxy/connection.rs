@@ -1,5 +1,6 @@
 //! One accepted connection: where it wanted to go, what it speaks, which chain takes it.
 
+mod arrival;
 mod conn;
 mod io;
 mod look;
@@ -9,18 +10,18 @@ pub(crate) use io::Io;
 
 use super::http;
 use super::record::Recorded;
-use super::socket;
 use super::stream::Stream;
 use super::tcp;
 use super::worker::{Accepted, Worker};
-use crate::mesh::{Direction, Interception, Name, TransportProtocol};
-use crate::snapshot::{ChainProtocol, ChainQuery, Http};
+use crate::mesh::{Name, TransportProtocol};
+use crate::snapshot::{ChainProtocol, ChainQuery, Http, Listener};
+use arrival::Arrival;
 use bytes::BytesMut;
 use filter_api::{ConnectionFacts, Protocol, Reason, Request};
-use look::{look, read_proxy_header};
+use look::{Seen, look};
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -60,6 +61,8 @@ impl Downstream {
 }
 
 /// Serves an accepted connection until it ends.
+///
+/// The worker knows of it from here on, so that a drain ends it and waits for it, whatever it waits for itself.
 pub(super) async fn serve<S>(
     worker: Rc<Worker>,
     listener: Name,
@@ -74,75 +77,38 @@ pub(super) async fn serve<S>(
 {
     let bound = worker.snapshot().listener(&listener).cloned();
     let Some(bound) = bound else { return };
-    let unix = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let direct_remote = peer.unwrap_or(unix);
-    let mut local = stream.local_address().unwrap_or(unix);
-    let mut remote = direct_remote;
-    let mut first = BytesMut::new();
-    if let Some(expected) = &bound.mesh.proxy_protocol {
-        let believed = expected.from.iter().any(|net| net.contains(&direct_remote.ip().to_canonical()));
-        match read_proxy_header(&mut stream, &mut first, believed).await {
-            Ok(Some((source, destination))) => (remote, local) = (source, destination),
-            Ok(None) => {}
-            Err(why) => {
-                return worker.refuse_connection(&bound, direct_remote, Reason::DownstreamProtocol, &why);
-            }
-        }
-    }
-    let original_destination = match bound.mesh.interception {
-        None => None,
-        Some(Interception::Tproxy) => Some(local),
-        Some(Interception::Redirect) => match &stream {
-            Stream::Tcp(stream) => socket::original_dst(stream).ok(),
-            Stream::Unix(_) => None,
-        },
+    let conn = Conn::new(&worker, bound.mesh.direction);
+    let registered = worker.register(&conn);
+    let mut arrival = Arrival::new(&stream, peer);
+    let opening = open(&worker, &bound, &mut stream, &conn, &mut arrival);
+    let Some(opened) = conn.unless_closed(opening).await else { return };
+    let refuse = |listener: &Listener, (reason, why): (Reason, String)| {
+        worker.refuse_connection(listener, arrival.direct_remote, reason, &why);
     };
-    if let Some(original) = original_destination {
-        local = original;
-        if bound.mesh.direction == Direction::Outbound && worker.is_own_address(original) {
-            let why = format!("its destination {original} is this proxy itself");
-            return worker.refuse_connection(&bound, direct_remote, Reason::Loop, &why);
-        }
-    }
-    let listener = match original_destination {
-        Some(original) if bound.mesh.hand_over => {
-            worker.snapshot().hand_over(bound.mesh.direction, original).cloned().unwrap_or(bound)
-        }
-        _ => bound,
-    };
-    let seen = match look(&worker, &listener, &mut stream, first, original_destination, peer).await {
-        Ok(seen) => seen,
-        Err(why) => {
-            return worker.refuse_connection(&listener, direct_remote, Reason::DownstreamClosed, &why);
-        }
+    let (listener, seen) = match opened {
+        Ok(opened) => opened,
+        Err(refusal) => return refuse(&bound, refusal),
     };
     let transport =
         if seen.protocol == Protocol::Tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
     let facts = Arc::new(ConnectionFacts {
         listener: listener.mesh.name.clone(),
-        remote,
-        direct_remote,
-        local,
-        original_destination,
+        remote: arrival.remote,
+        direct_remote: arrival.direct_remote,
+        local: arrival.local,
+        original_destination: arrival.original_destination,
         protocol: seen.protocol,
         server_name: seen.server_name,
         tls: None,
     });
     let Some(chain) = listener.chain(&query(&facts, transport)).cloned() else {
-        return worker.refuse_connection(
-            &listener,
-            direct_remote,
-            Reason::NoRoute,
-            "no filter chain takes it",
-        );
+        return refuse(&listener, (Reason::NoRoute, "no filter chain takes it".to_owned()));
     };
-    let (conn, phase) = Conn::new(&worker, listener.mesh.direction, facts.protocol);
-    let io = Io { stream, first: seen.bytes, phase, _accepted: accepted };
+    let io = Io { stream, first: seen.bytes, phase: conn.phase().clone(), _accepted: accepted };
     let http1_or_2 = matches!(facts.protocol, Protocol::Http1 | Protocol::Http2);
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
-            conn.set_limits(&http.mesh);
-            let _registered = worker.register(&conn);
+            conn.begin_http(facts.protocol, &http.mesh);
             let generation = worker.snapshot().generation;
             let downstream = Downstream {
                 conn,
@@ -155,19 +121,53 @@ pub(super) async fn serve<S>(
             http::serve(Rc::new(downstream), stack, io).await;
         }
         ChainProtocol::Tcp(tcp) | ChainProtocol::Detect { tcp, .. } => {
-            tcp::serve(&worker, listener.mesh.direction, &facts, tcp, io).await;
+            let tunnel = worker.open_tunnel(conn.direction());
+            drop(registered);
+            tcp::serve(&worker, &tunnel, &facts, tcp, io).await;
+        }
+        ChainProtocol::Http(_) if seen.late => {
+            let why = "what it speaks did not show in time, and the port is declared HTTP";
+            refuse(&listener, (Reason::DownstreamTimeout, why.to_owned()));
         }
         ChainProtocol::Http(_) => {
             let why = format!("it speaks {}, and the port is declared HTTP", facts.protocol.as_str());
-            worker.refuse_connection(&listener, direct_remote, Reason::DownstreamProtocol, &why);
+            refuse(&listener, (Reason::DownstreamProtocol, why));
         }
-        ChainProtocol::Refuse => worker.refuse_connection(
-            &listener,
-            direct_remote,
-            Reason::NoRoute,
-            &format!("nothing is known of {local}, and outboundTrafficPolicy is REGISTRY_ONLY"),
-        ),
+        ChainProtocol::Refuse => {
+            let to = arrival.local;
+            let why = format!("nothing is known of {to}, and outboundTrafficPolicy is REGISTRY_ONLY");
+            refuse(&listener, (Reason::NoRoute, why));
+        }
     }
+}
+
+/// What comes before a chain can be picked: the addresses, and the first bytes.
+async fn open(
+    worker: &Worker,
+    bound: &Arc<Listener>,
+    stream: &mut Stream,
+    conn: &Conn,
+    arrival: &mut Arrival,
+) -> Result<(Arc<Listener>, Seen), (Reason, String)> {
+    let phase = conn.phase();
+    let mut first = BytesMut::new();
+    arrival.complete(worker, bound, stream, phase, &mut first).await?;
+    let original = arrival.original_destination;
+    // Found again after the first bytes, which take their time: a chain that is gone by then must not take the connection.
+    let find = || {
+        let snapshot = worker.snapshot();
+        match original {
+            Some(original) if bound.mesh.hand_over => snapshot.hand_over(bound.mesh.direction, original),
+            _ => None,
+        }
+        .or_else(|| snapshot.listener(&bound.mesh.name))
+        .unwrap_or(bound)
+        .clone()
+    };
+    let listener = find();
+    let source = arrival.remote.ip();
+    let seen = look(worker, &listener, stream, phase, first, original, source).await?;
+    Ok((find(), seen))
 }
 
 fn query(facts: &ConnectionFacts, transport: TransportProtocol) -> ChainQuery<'_> {

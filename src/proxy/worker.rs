@@ -7,6 +7,7 @@ mod logs;
 mod register;
 mod shared;
 
+pub(crate) use clock::Clock;
 pub use logs::LogTarget;
 pub(crate) use register::Tunnel;
 pub(crate) use shared::Accepted;
@@ -24,16 +25,15 @@ use crate::telemetry::metrics::WorkerMetrics;
 use logs::Logs;
 use register::Tunnels;
 use rustc_hash::FxHashMap;
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
 
 /// What the control side tells a worker.
 pub(crate) enum Command {
@@ -58,17 +58,12 @@ pub(crate) struct Worker {
     pub(crate) labels: LabelCache,
     random: RefCell<fastrand::Rng>,
     logs: RefCell<Logs>,
-    clock: Cell<Instant>,
-    clock_millis: Arc<AtomicU64>,
-    started: Instant,
+    pub(super) clock: Arc<Clock>,
     conns: RefCell<Vec<Rc<Conn>>>,
     exchanges: RefCell<Vec<Rc<Activity>>>,
     /// The clusters of the last snapshot that was reconciled, by id.
     clusters: RefCell<FxHashMap<u32, Arc<Cluster>>>,
     tunnels: Rc<Tunnels>,
-    tick: Notify,
-    /// The clock waits for longer than a [`TICK`].
-    at_rest: Cell<bool>,
     pub(super) counts: super::counts::Counts,
 }
 
@@ -110,7 +105,6 @@ impl Worker {
     fn new(shared: Arc<Shared>) -> Self {
         let snapshot = shared.snapshot();
         let metrics = shared.registry().worker();
-        let now = Instant::now();
         let worker = Self {
             labels: LabelCache::new(shared.registry(), &snapshot.mesh.node),
             counts: super::counts::Counts::new(&metrics),
@@ -118,15 +112,11 @@ impl Worker {
             pools: Pools::default(),
             random: RefCell::new(fastrand::Rng::new()),
             logs: RefCell::default(),
-            clock: Cell::new(now),
-            clock_millis: Arc::default(),
-            started: now,
+            clock: Arc::new(Clock::new()),
             conns: RefCell::default(),
             exchanges: RefCell::default(),
             clusters: RefCell::default(),
             tunnels: Rc::default(),
-            tick: Notify::new(),
-            at_rest: Cell::new(false),
             snapshot: RefCell::new(snapshot),
             shared,
         };

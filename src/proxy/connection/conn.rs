@@ -1,14 +1,14 @@
 //! A connection as the worker's clock and the drain see it.
 
-use crate::mesh::Direction;
-use crate::proxy::worker::Worker;
+use crate::mesh::{Direction, HttpChain};
+use crate::proxy::worker::{Clock, Worker};
 use filter_api::Protocol;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
@@ -49,49 +49,77 @@ pub(crate) enum Close {
     Now,
 }
 
-/// What a connection is doing; shared with its socket, which hyper may move to another task. Times are milliseconds of the worker's clock.
+/// What a connection is doing; shared with its socket, which hyper may move to another task.
 #[derive(Debug)]
 pub(super) struct Phase {
     state: AtomicU8,
+    /// Milliseconds of the worker's clock, noted by its next tick: never too early, and free.
     since: AtomicU64,
-    clock: Arc<AtomicU64>,
+    clock: Arc<Clock>,
     /// HTTP/2: bytes between requests are pings, window updates and settings as often as heads.
-    multiplexed: bool,
+    multiplexed: AtomicBool,
 }
 
 /// How long an idle connection may take to end in order.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(30);
 
-const IDLE: u8 = 0;
-const HEAD: u8 = 1;
-const BUSY: u8 = 2;
+/// Accepted, and not a byte came.
+const SILENT: u8 = 0;
+/// Its first bytes are looked at, by a timer of their own.
+const FIRST_BYTES: u8 = 1;
+const IDLE: u8 = 2;
+const HEAD: u8 = 3;
+const BUSY: u8 = 4;
+
+/// No tick has passed since.
+const JUST_NOW: u64 = u64::MAX;
 
 impl Phase {
-    /// Bytes came in: on an idle HTTP/1 connection they begin a head.
+    /// Bytes came in. On an idle HTTP/1 connection they begin a head.
     pub(super) fn read(&self) {
-        if !self.multiplexed && self.state.load(Ordering::Relaxed) == IDLE {
-            self.enter(HEAD);
+        match self.state.load(Ordering::Relaxed) {
+            SILENT => self.enter(FIRST_BYTES),
+            IDLE if !self.multiplexed.load(Ordering::Relaxed) => {
+                self.enter(HEAD);
+                self.clock.hurry();
+            }
+            _ => {}
         }
     }
 
     fn enter(&self, state: u8) {
         self.state.store(state, Ordering::Relaxed);
-        self.since.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.since.store(JUST_NOW, Ordering::Relaxed);
+    }
+
+    /// For how long it is doing that.
+    fn age(&self, now_millis: u64) -> Duration {
+        let since = self.since.load(Ordering::Relaxed);
+        if since == JUST_NOW {
+            self.since.store(now_millis, Ordering::Relaxed);
+        }
+        Duration::from_millis(now_millis.saturating_sub(since))
+    }
+
+    /// Nothing has begun that would be lost with the connection.
+    fn is_quiet(&self) -> bool {
+        matches!(self.state.load(Ordering::Relaxed), SILENT | IDLE)
     }
 }
 
 impl Conn {
-    pub(super) fn new(worker: &Worker, direction: Direction, protocol: Protocol) -> (Rc<Self>, Arc<Phase>) {
-        let clock = worker.clock_millis().clone();
-        let since = AtomicU64::new(clock.load(Ordering::Relaxed));
-        // Its first bytes are there already: the head has begun. On HTTP/2 they are the preface, and what follows need not be a head.
-        let multiplexed = protocol == Protocol::Http2;
-        let state = AtomicU8::new(if multiplexed { IDLE } else { HEAD });
-        let phase = Arc::new(Phase { state, since, clock, multiplexed });
-        let conn = Self {
-            phase: phase.clone(),
+    /// An accepted connection from which no byte has been read.
+    pub(super) fn new(worker: &Worker, direction: Direction) -> Rc<Self> {
+        let phase = Phase {
+            state: AtomicU8::new(SILENT),
+            since: AtomicU64::new(JUST_NOW),
+            clock: worker.clock.clone(),
+            multiplexed: AtomicBool::new(false),
+        };
+        Rc::new(Self {
+            phase: Arc::new(phase),
             direction,
-            opened: worker.clock(),
+            opened: worker.clock.now(),
             close: Cell::new(Close::Open),
             waker: RefCell::new(None),
             active: Cell::new(0),
@@ -100,8 +128,24 @@ impl Conn {
             head_timeout: Cell::new(Duration::ZERO),
             max_duration: Cell::new(Duration::ZERO),
             place: Cell::new(usize::MAX),
-        };
-        (Rc::new(conn), phase)
+        })
+    }
+
+    /// What its socket tells of it.
+    pub(super) fn phase(&self) -> &Arc<Phase> {
+        &self.phase
+    }
+
+    /// It speaks HTTP, within these limits. Its first bytes are there already: the head has begun. On HTTP/2 they are the preface, and what follows
+    /// need not be a head.
+    pub(super) fn begin_http(&self, protocol: Protocol, settings: &HttpChain) {
+        self.idle_timeout.set(settings.idle_timeout);
+        self.head_timeout.set(settings.request_headers_timeout);
+        self.max_duration.set(settings.max_connection_duration);
+        let multiplexed = protocol == Protocol::Http2;
+        self.phase.multiplexed.store(multiplexed, Ordering::Relaxed);
+        self.phase.enter(if multiplexed { IDLE } else { HEAD });
+        self.phase.clock.hurry();
     }
 
     /// Makes the connection's task look at the newest snapshot.
@@ -113,13 +157,7 @@ impl Conn {
 
     /// True while time matters soon: a head is on its way.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.phase.state.load(Ordering::Relaxed) != IDLE
-    }
-
-    pub(super) fn set_limits(&self, settings: &crate::mesh::HttpChain) {
-        self.idle_timeout.set(settings.idle_timeout);
-        self.head_timeout.set(settings.request_headers_timeout);
-        self.max_duration.set(settings.max_connection_duration);
+        matches!(self.phase.state.load(Ordering::Relaxed), HEAD | BUSY)
     }
 
     /// Whose traffic it carries.
@@ -139,8 +177,7 @@ impl Conn {
 
     /// Looks at the time. True when a limit was hit that is worth counting: a head that did not come.
     pub(crate) fn tick(&self, now: Instant, now_millis: u64) -> bool {
-        let for_so_long =
-            Duration::from_millis(now_millis.saturating_sub(self.phase.since.load(Ordering::Relaxed)));
+        let for_so_long = self.phase.age(now_millis);
         let over = |limit: Duration| !limit.is_zero() && for_so_long >= limit;
         let max = self.max_duration.get();
         if !max.is_zero() && now - self.opened >= max {
@@ -186,13 +223,36 @@ impl Conn {
             if connection.as_mut().poll(task).is_ready() {
                 return Poll::Ready(());
             }
-            let mut waker = self.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
-                *waker = Some(task.waker().clone());
-            }
+            self.watch(task);
             Poll::Pending
         })
         .await;
+    }
+
+    /// Does what comes before the codec. `None`: the connection is to end first; in order, that is after a [`LAST_CALL`] without a byte.
+    pub(super) async fn unless_closed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let mut last_call = None;
+        poll_fn(|task| {
+            if let Poll::Ready(done) = work.as_mut().poll(task) {
+                return Poll::Ready(Some(done));
+            }
+            match self.close.get() {
+                Close::Now => return Poll::Ready(None),
+                Close::Graceful if self.was_unused(&mut last_call, task) => return Poll::Ready(None),
+                _ => {}
+            }
+            self.watch(task);
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn watch(&self, task: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
+            *waker = Some(task.waker().clone());
+        }
     }
 
     /// Whether a whole [`LAST_CALL`] has passed without a request.
@@ -203,7 +263,7 @@ impl Conn {
             if pause.as_mut().poll(task).is_pending() {
                 return false;
             }
-            if *exchanges == self.exchanges.get() && self.phase.state.load(Ordering::Relaxed) == IDLE {
+            if *exchanges == self.exchanges.get() && self.phase.is_quiet() {
                 return true;
             }
             *last_call = None;

@@ -1,9 +1,10 @@
 //! What is under way on a worker: for the clock, the drain and the stop to find.
 
-use super::{Shared, Worker};
+use super::{Accepted, Shared, Worker};
 use crate::mesh::Direction;
 use crate::proxy::connection::{Close, Conn};
 use crate::proxy::record::Activity;
+use filter_api::Reason;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,12 +36,22 @@ struct OpenTunnel {
 }
 
 impl Worker {
+    /// A connection was accepted: what is known of it begins now. `None` when there are as many as there may be; it is closed then.
+    pub(crate) fn connection_arrived(&self) -> Option<Accepted> {
+        self.clock.advance();
+        let accepted = self.shared.accept();
+        if accepted.is_none() {
+            self.count_limit(Reason::Overload);
+        }
+        accepted
+    }
+
     /// Puts a connection on the list of those that the clock and the drain look at.
     pub(crate) fn register(self: &Rc<Self>, conn: &Rc<Conn>) -> Registered {
         let mut conns = self.conns.borrow_mut();
         conn.place.set(conns.len());
         conns.push(conn.clone());
-        self.hurry();
+        self.clock.hurry();
         self.shared.count(conn.direction()).fetch_add(1, Ordering::Relaxed);
         if self.shared.is_draining() && conn.direction() != Direction::Outbound {
             conn.close(Close::Soon);
@@ -52,7 +63,7 @@ impl Worker {
         let mut exchanges = self.exchanges.borrow_mut();
         activity.place.set(exchanges.len());
         exchanges.push(activity.clone());
-        self.hurry();
+        self.clock.hurry();
     }
 
     pub(crate) fn end_exchange(&self, activity: &Activity) {
