@@ -31,6 +31,57 @@ async fn an_http_2_connection_without_requests_outlives_the_time_for_a_head() {
     }
 }
 
+/// A number of the metrics page, of all series of this family together.
+async fn metric(proxy: &Proxy, family: &str) -> f64 {
+    let page = fetch(proxy.page("metrics"), get("localhost", "/stats/prometheus")).await.text();
+    let values = page.lines().filter(|line| line.starts_with(family));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+fn open_connections(proxy: &Proxy) -> u32 {
+    proxy.status.shared().connections(sidegate::mesh::Direction::Outbound)
+}
+
+#[tokio::test]
+async fn a_client_of_an_http_port_that_says_nothing_is_closed_and_counted() {
+    for opening in ["", "GET / HT", "PRI * HTTP/2.0\r\n"] {
+        let proxy = Proxy::with("limits: {handshakeTimeout: 200ms}", "").await;
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        raw.send(opening).await;
+        eventually("the proxy knows of it before it says anything", || open_connections(&proxy) == 1).await;
+        if opening.starts_with("GET") {
+            // A path after a known method is HTTP already: the rest is the head's time.
+            raw.send("TP/1.1\r\nHost: nobody\r\n\r\n").await;
+            assert_eq!(raw.reply().await.status, 404);
+            continue;
+        }
+        assert!(raw.is_at_end().await, "{opening:?}");
+        eventually("it is forgotten", || open_connections(&proxy) == 0).await;
+        assert_eq!(metric(&proxy, "sidegate_detection_timeouts_total").await, 1.0);
+        assert_eq!(metric(&proxy, "sidegate_limit_hits_total{limit=\"request_overall_timeout\"").await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_byte_neither_holds_up_the_end_nor_loses_its_first_request() {
+    let up = Upstream::start().await;
+    let proxy =
+        Proxy::with("drain: {propagation: 0s, gracePeriod: 20s}", &service("up.shop", "HTTP", &[up.address]))
+            .await;
+    let mut silent = Raw::connect(proxy.outbound()).await;
+    let mut late = Raw::connect(proxy.outbound()).await;
+    eventually("both are known", || open_connections(&proxy) == 2).await;
+    let began = std::time::Instant::now();
+    let stopping = tokio::spawn(proxy.stop());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    late.send("GET / HTTP/1.1\r\nHost: up.shop\r\n\r\n").await;
+    let reply = late.reply().await;
+    assert_eq!((reply.status, reply.header("connection")), (200, "close"));
+    assert!(silent.is_at_end().await);
+    stopping.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
 /// A service of one upstream whose pool holds one connection.
 fn one_connection(protocol: &str, up: &Upstream) -> String {
     let pool = "trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";

@@ -78,7 +78,13 @@ pub const LIMITS: &[Limit] = &[
         "stream",
         "What may wait to be written to a reader that stopped.",
     ),
-    limit("proxy_header_timeout", 5, "seconds", "downstream connection", "Time for a PROXY protocol header."),
+    limit(
+        "handshake_timeout",
+        10,
+        "seconds",
+        "downstream connection",
+        "Time for a PROXY protocol header, and for the first bytes to show the protocol: then a connection is closed where HTTP is declared, else plain TCP.",
+    ),
     limit(
         "client_hello",
         16 * 1024,

@@ -64,7 +64,9 @@ type KeptHeaders = SmallVec<[Option<HeaderValue>; 2]>;
 /// When an exchange last moved a byte, for the worker's clock to find the ones that stand still.
 #[derive(Debug)]
 pub(crate) struct Activity {
+    /// As far as the clock has seen it: a byte is noted in `moved`, and counts as of the next tick.
     last: Cell<tokio::time::Instant>,
+    moved: Cell<bool>,
     limit: Duration,
     meter: Option<Arc<Meter>>,
     metered: Cell<u64>,
@@ -157,7 +159,8 @@ impl Recorder {
             .downcast_ref::<Http>()
             .map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
         let activity = Rc::new(Activity {
-            last: Cell::new(worker.clock()),
+            last: Cell::new(request.cx.started.into()),
+            moved: Cell::new(false),
             limit,
             meter,
             metered: Cell::new(0),
@@ -219,7 +222,7 @@ impl Recorder {
     /// Another byte went to the downstream.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes_sent += bytes as u64;
-        self.activity.last.set(self.worker.clock());
+        self.activity.moved.set(true);
     }
 
     /// How long the tunnel that the exchange opens may carry nothing: as long as any connection of the port. Zero: for ever.
@@ -347,7 +350,7 @@ impl Activity {
             return;
         }
         let metered = self.meter.as_ref().map_or(0, |meter| meter.bytes());
-        if self.metered.replace(metered) != metered {
+        if self.moved.take() | (self.metered.replace(metered) != metered) {
             self.last.set(now);
         }
         if now - self.last.get() >= self.limit {

@@ -5,7 +5,6 @@ use super::connection::Io;
 use super::labels;
 use super::upstream;
 use super::worker::{Tunnel, Worker};
-use crate::mesh::Direction;
 use crate::snapshot::{Destination, Resource, Tcp};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
@@ -32,7 +31,7 @@ const CONNECT_ATTEMPTS: usize = 3;
 /// Carries one connection to the cluster that its chain names.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
-    direction: Direction,
+    tunnel: &Tunnel,
     facts: &ConnectionFacts,
     chain: &Tcp,
     io: Io,
@@ -44,7 +43,10 @@ pub(super) async fn serve(
     let mut failure = None;
     let destination = chain.pick(worker.random()).cloned();
     let result = async {
-        let (destination, stream, picked) = open(worker, destination.as_ref(), facts).await?;
+        let (destination, stream, picked) = tokio::select! {
+            opened = open(worker, destination.as_ref(), facts) => opened?,
+            () = tunnel.stopped() => return Err(Reason::Overload.into()),
+        };
         upstream_host = picked.target.socket();
         upstream_local = stream.local_address();
         let idle =
@@ -58,8 +60,7 @@ pub(super) async fn serve(
             |labels| worker.metrics.connection(&TCP, &labels),
         );
         worker.metrics.add(&series, TCP_OPENED, 1);
-        let tunnel = worker.open_tunnel(direction);
-        let ended = copy_both(io, stream, &flow, &tunnel).await;
+        let ended = copy_both(io, stream, &flow, tunnel).await;
         worker.metrics.add(&series, TCP_RECEIVED, flow.received());
         worker.metrics.add(&series, TCP_SENT, flow.sent());
         worker.metrics.add(&series, TCP_CLOSED, 1);

@@ -77,6 +77,7 @@ pub(super) fn listener(name: &str, chains: Vec<FilterChain>) -> mesh::Listener {
         hand_over: false,
         proxy_protocol: None,
         detection_timeout: Duration::ZERO,
+        handshake_timeout: Duration::from_secs(10),
         chains: chains.into_iter().map(Arc::new).collect(),
         default_chain: None,
         origin: Origin::BUILT_IN,

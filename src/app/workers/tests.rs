@@ -98,6 +98,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
         hand_over: false,
         proxy_protocol: None,
         detection_timeout: Duration::ZERO,
+        handshake_timeout: Duration::from_secs(10),
         chains: vec![],
         default_chain: Some(Arc::new(chain)),
         origin: Origin::BUILT_IN,
