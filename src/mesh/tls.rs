@@ -150,8 +150,8 @@ impl DownstreamTls {
                 mesh: true,
                 names: Vec::new(),
             }),
-            // As a sidecar of Istio answers; the last two for peers that offer nothing but them.
-            alpn: ["h2", "http/1.1", "istio-peer-exchange", "istio"].map(Name::from).into(),
+            // The last one is for peers that carry bytes: Istio's offer nothing plainer.
+            alpn: ["h2", "http/1.1", "http/1.0", "istio"].map(Name::from).into(),
             min_version: TlsVersion::Tls12,
             max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
