@@ -2,6 +2,7 @@
 
 mod cpus;
 mod dns;
+mod keys;
 mod pages;
 mod status;
 mod workers;
@@ -17,7 +18,9 @@ use crate::config::files::{Store, Update, Watcher};
 use crate::config::finding::{Finding, Severity};
 use crate::config::resources::{Kind, ObjectKey, Resource, Spec, proxy};
 use crate::config::translate::{Input, Output, translate};
-use crate::mesh::{Direction, Mesh};
+use crate::identity::Places;
+use crate::mesh::{Direction, Mesh, ObjectName, Origin};
+use crate::snapshot::Problem;
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
@@ -202,7 +205,9 @@ impl App {
             self.metrics.refused(&self.registry);
             return;
         };
+        let mut places = Places::default();
         if let Spec::Proxy(settings) = &resource.spec {
+            places = keys::places(settings, &resource);
             self.drain = settings.drain.clone();
             self.workers.shared().set_max_connections(settings.limits.max_connections);
         }
@@ -217,7 +222,9 @@ impl App {
             tracing::warn!("{finding}");
         }
         self.mesh = mesh.clone();
-        let problems = self.workers.apply(mesh).await;
+        let unusable = self.load_keys(places, &mesh).await;
+        let mut problems = self.workers.apply(mesh).await;
+        problems.extend(unusable);
         self.dns.reconcile(&self.workers.shared().snapshot());
         for problem in &problems {
             tracing::error!("{problem}");
@@ -249,6 +256,23 @@ impl App {
             problems: problems.iter().map(ToString::to_string).collect(),
         });
         self.status.set_listeners(self.workers.addresses());
+    }
+
+    /// Loads what the mesh needs to speak TLS before it is in force.
+    async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<Problem> {
+        let keyring = self.workers.shared().keyring().clone();
+        let origin = Origin::object(
+            ObjectName {
+                kind: Kind::Proxy.name().into(),
+                namespace: self.key.namespace.clone(),
+                name: self.key.name.clone(),
+            },
+            "spec",
+            None,
+        );
+        let mesh = mesh.clone();
+        let unusable = blocking(move || keyring.configure(&places, &mesh)).await;
+        unusable.into_iter().map(|message| Problem { origin: origin.clone(), message }).collect()
     }
 
     /// Goes away without losing a request: fails readiness, sends connections elsewhere, waits for what is under way.

@@ -23,6 +23,7 @@ pub mod socket;
 mod stack;
 mod stream;
 mod tcp;
+mod tls;
 mod tunnel;
 mod upstream;
 mod worker;

@@ -88,9 +88,14 @@ fn arrive(snapshot: &Snapshot, question: &Question, head: &Parts) -> Option<(Arc
             source: question.peer(),
             transport: TransportProtocol::RawBuffer,
             server_name: None,
-            application_protocol: Some("http/1.1"),
+            application_protocols: &["http/1.1"],
         };
-        let Some(http) = listener.chain(&query).and_then(|chain| chain.protocol.http()) else { continue };
+        // Mutual TLS where the port takes it, as a sidecar would call.
+        let secure =
+            ChainQuery { transport: TransportProtocol::Tls, application_protocols: &["istio"], ..query };
+        let ended = listener.chain(&secure).filter(|chain| chain.mesh.tls.is_some());
+        let chain = ended.or_else(|| listener.chain(&query));
+        let Some(http) = chain.and_then(|chain| chain.protocol.http()) else { continue };
         let mut canonical = head.clone();
         let known = canonicalise(&http.mesh, &mut canonical, question.peer()).is_ok()
             && authority(&canonical).is_some_and(|authority| {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustc_hash::FxHashMap;
 
+use super::alpn;
 use super::client::{ClientSettings, ClientTls, Servers, client_config};
 use super::error::Error;
 use super::files::Files;
@@ -22,7 +23,6 @@ use super::secrets::Watched;
 use super::server::{Clients, ServerSettings, ServerTls, server_config};
 use super::spiffe::TrustDomains;
 use super::trust::Trust;
-use super::alpn;
 use crate::config::finding::Finding;
 use crate::mesh::{
     self, Certificate, ClientCertificate, DownstreamTls, KeyExchange, Mesh, Node, Roots, UpstreamTls,
@@ -68,7 +68,10 @@ enum Source {
     /// Name, and that of the Secret with its roots.
     Credential(mesh::Name, Option<mesh::Name>),
     RootsOf(mesh::Name),
-    Files { certificate: Option<(PathBuf, PathBuf)>, roots: Option<(PathBuf, Option<PathBuf>)> },
+    Files {
+        certificate: Option<(PathBuf, PathBuf)>,
+        roots: Option<(PathBuf, Option<PathBuf>)>,
+    },
     System,
 }
 
@@ -135,7 +138,10 @@ impl Keyring {
         };
         let workload = places.workload.is_some().then(|| loader.load(Source::Workload)).flatten();
         let mut servers = FxHashMap::default();
-        let chains = mesh.listeners.values().flat_map(|listener| listener.chains.iter().chain(&listener.default_chain));
+        let chains = mesh
+            .listeners
+            .values()
+            .flat_map(|listener| listener.chains.iter().chain(&listener.default_chain));
         for tls in chains.filter_map(|chain| chain.tls.as_deref()) {
             if !servers.contains_key(tls)
                 && let Some(server) = loader.server(tls, &mesh.node)
@@ -185,7 +191,9 @@ impl Keyring {
         let client = state.clients.get(tls).ok_or(Error::Settings("its certificates could not be loaded"))?;
         let own = client.own.as_ref().map(|own| usable(own)).transpose()?;
         let trust = match &client.trust {
-            Some(trust) => trust.held().load().ok_or(Error::Settings("its roots could not be loaded"))?.trust().clone(),
+            Some(trust) => {
+                trust.held().load().ok_or(Error::Settings("its roots could not be loaded"))?.trust().clone()
+            }
             None => Arc::new(Trust::nobody()),
         };
         let generations = (own.as_ref().map_or(0, |own| own.generation()), trust.generation());
@@ -195,7 +203,7 @@ impl Keyring {
         {
             return Ok(current.1.clone());
         }
-        let protocols = if client.mesh {
+        let protocols: &[&[u8]] = if client.mesh {
             match within {
                 Within::Http1 => alpn::CLIENT_HTTP1,
                 Within::Http2 => alpn::CLIENT_HTTP2,
@@ -203,12 +211,15 @@ impl Keyring {
             }
         } else {
             match within {
-                Within::Http1 => &[b"http/1.1".as_slice()],
-                Within::Http2 => &[b"h2".as_slice()],
+                Within::Http1 => &[b"http/1.1"],
+                Within::Http2 => &[b"h2"],
                 Within::Bytes => &[],
             }
         };
-        let settings = ClientSettings { tls: client.tls.clone(), ..ClientSettings::new(client.servers.clone(), protocols) };
+        let settings = ClientSettings {
+            tls: client.tls.clone(),
+            ..ClientSettings::new(client.servers.clone(), protocols)
+        };
         let made = client_config(own.as_deref(), &trust, &settings)?;
         slot.store(Some(Arc::new((generations, made.clone()))));
         Ok(made)
@@ -218,7 +229,9 @@ impl Keyring {
     pub fn client_generation(&self, tls: &UpstreamTls) -> u64 {
         let state = self.state.load();
         let Some(client) = state.clients.get(tls) else { return 0 };
-        let of = |watched: &Arc<Watched>| watched.held().load().map_or(0, |identity| identity.trust().generation());
+        let of = |watched: &Arc<Watched>| {
+            watched.held().load().map_or(0, |identity| identity.trust().generation())
+        };
         client.trust.as_ref().map_or(0, of)
     }
 
@@ -320,7 +333,9 @@ impl Loader<'_> {
             hybrid: hybrid(node.tls.key_exchange),
             ..Tls::default()
         };
-        let same = |a: &Option<Arc<Watched>>, b: &Option<Arc<Watched>>| a.as_ref().map(Arc::as_ptr) == b.as_ref().map(Arc::as_ptr);
+        let same = |a: &Option<Arc<Watched>>, b: &Option<Arc<Watched>>| {
+            a.as_ref().map(Arc::as_ptr) == b.as_ref().map(Arc::as_ptr)
+        };
         let known = self.old.and_then(|old| old.clients.get(tls));
         if let Some(known) = known
             && same(&known.own, &own)
@@ -329,7 +344,14 @@ impl Loader<'_> {
         {
             return Some(known.clone());
         }
-        Some(Arc::new(Client { own, trust, servers, tls: settings, mesh: tls.mesh, current: Default::default() }))
+        Some(Arc::new(Client {
+            own,
+            trust,
+            servers,
+            tls: settings,
+            mesh: tls.mesh,
+            current: Default::default(),
+        }))
     }
 
     /// Where a certificate comes from, with the roots that it judges others by.
@@ -393,18 +415,27 @@ impl Loader<'_> {
     fn open(&self, source: &Source) -> Result<Arc<Watched>, String> {
         let folder = || {
             self.places.credentials.as_deref().map(|folder| self.places.base.join(folder)).ok_or_else(|| {
-                "a credentialName is used, and the Proxy names no `credentials.directory` to find it in".to_owned()
+                "a credentialName is used, and the Proxy names no `credentials.directory` to find it in"
+                    .to_owned()
             })
         };
         let (name, purpose, files) = match source {
             Source::Workload => {
-                let files = self.places.workload.clone().ok_or("the Proxy has no identity; write `identity.files`")?;
+                let files = self
+                    .places
+                    .workload
+                    .clone()
+                    .ok_or("the Proxy has no identity; write `identity.files`")?;
                 let domains = self.domains.clone().ok_or("the trust domain is none")?;
                 ("workload".to_owned(), Purpose::Workload(domains), files)
             }
             Source::Credential(name, ca) => {
                 let name = super::secrets::check(name).map_err(|error| error.to_string())?;
-                let ca = ca.as_deref().map(super::secrets::check).transpose().map_err(|error| error.to_string())?;
+                let ca = ca
+                    .as_deref()
+                    .map(super::secrets::check)
+                    .transpose()
+                    .map_err(|error| error.to_string())?;
                 (name.to_owned(), Purpose::Credential, Files::secret(&folder()?, name, ca))
             }
             Source::RootsOf(name) => {
@@ -423,7 +454,8 @@ impl Loader<'_> {
                         files = files.with_crl(crl);
                     }
                 }
-                let path = certificate.as_ref().map(|(path, _)| path).or(roots.as_ref().map(|(path, _)| path));
+                let path =
+                    certificate.as_ref().map(|(path, _)| path).or(roots.as_ref().map(|(path, _)| path));
                 let purpose = if certificate.is_some() { Purpose::Credential } else { Purpose::Roots };
                 (path.map(|path| path.display().to_string()).unwrap_or_default(), purpose, files)
             }

@@ -34,6 +34,12 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// Keeps what is held as these files are, from now on. Needs a tokio runtime.
+    pub(super) fn start(held: Arc<Held>, files: Files, registry: &Arc<Registry>) -> Self {
+        let task = tokio::spawn(follow(Arc::clone(&held), files, Arc::clone(registry))).abort_handle();
+        Self { held, task }
+    }
+
     /// What is in force.
     #[must_use]
     pub fn held(&self) -> &Arc<Held> {
@@ -96,7 +102,7 @@ impl Secrets {
 }
 
 /// A name becomes a part of a path: only what Kubernetes allows in the name of a Secret.
-fn check(name: &str) -> Result<&str, Error> {
+pub(super) fn check(name: &str) -> Result<&str, Error> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
     let bytes = || name.bytes();

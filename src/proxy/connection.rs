@@ -12,13 +12,16 @@ use super::http;
 use super::record::Recorded;
 use super::stream::Stream;
 use super::tcp;
+use super::tls;
 use super::worker::{Accepted, Worker};
-use crate::mesh::{Name, TransportProtocol};
-use crate::snapshot::{ChainProtocol, ChainQuery, Http, Listener};
+use crate::mesh::{DownstreamTls, Name, TransportProtocol};
+use crate::snapshot::{Chain, ChainProtocol, ChainQuery, Http, Listener};
 use arrival::Arrival;
-use bytes::BytesMut;
-use filter_api::{ConnectionFacts, Protocol, Reason, Request};
+use bytes::{Bytes, BytesMut};
+use filter_api::{ConnectionFacts, Protocol, Reason, Request, TlsFacts};
+pub(super) use look::Refusal;
 use look::{Seen, look};
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,8 +34,18 @@ pub(crate) struct Downstream {
     pub(crate) facts: Arc<ConnectionFacts>,
     pub(crate) conn: Rc<Conn>,
     listener: Name,
-    transport: TransportProtocol,
+    transport: Transport,
     http: RefCell<(u64, Arc<Http>)>,
+    /// Why no request of this connection is served any more.
+    refusal: RefCell<Option<Name>>,
+}
+
+/// What the first bytes told of the transport, to find the chain of a newer snapshot by.
+struct Transport {
+    protocol: TransportProtocol,
+    offered: Box<[Box<str>]>,
+    /// What was spoken before TLS was ended: HTTP, or else.
+    first: Protocol,
 }
 
 impl Downstream {
@@ -42,6 +55,11 @@ impl Downstream {
         self.http.borrow().1.clone()
     }
 
+    /// Why no request is served any more: plain text where mutual TLS is required since.
+    pub(crate) fn refusal(&self) -> Option<Name> {
+        self.refusal.borrow().clone()
+    }
+
     /// Follows the newest snapshot. Cheap when there is none since the last look.
     pub(super) fn look(&self) {
         let snapshot = self.worker.snapshot();
@@ -49,14 +67,39 @@ impl Downstream {
         if known.0 != snapshot.generation {
             known.0 = snapshot.generation;
             let listener = snapshot.listener(&self.listener);
-            let chain = listener.and_then(|listener| listener.chain(&query(&self.facts, self.transport)));
+            let chain = listener.and_then(|listener| self.transport.chain(listener, &self.facts));
+            // Who came without TLS, or was believed by other rules than those of today, has to come again.
+            let same_door = chain.is_some_and(|chain| chain.mesh.tls.is_some() == self.facts.tls.is_some());
             match chain.map(|chain| &chain.protocol) {
-                Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => {
+                Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) if same_door => {
                     known.1 = http.clone();
+                }
+                Some(ChainProtocol::Refuse(why)) => {
+                    *self.refusal.borrow_mut() = Some(why.clone());
+                    self.conn.close(Close::Graceful);
                 }
                 _ => self.conn.close(Close::Graceful),
             }
         }
+    }
+}
+
+impl Transport {
+    /// The chain that takes a connection.
+    fn chain<'l>(&self, listener: &'l Listener, facts: &ConnectionFacts) -> Option<&'l Arc<Chain>> {
+        let offered: SmallVec<[&str; 8]> = match (self.protocol, self.first) {
+            (TransportProtocol::Tls, _) => self.offered.iter().map(|name| &**name).collect(),
+            (_, Protocol::Http1) => SmallVec::from_slice(&["http/1.1"]),
+            (_, Protocol::Http2) => SmallVec::from_slice(&["h2c"]),
+            _ => SmallVec::new(),
+        };
+        listener.chain(&ChainQuery {
+            destination: facts.original_destination.or(Some(facts.local)),
+            source: facts.remote.ip(),
+            transport: self.protocol,
+            server_name: facts.server_name.as_deref(),
+            application_protocols: &offered,
+        })
     }
 }
 
@@ -89,9 +132,10 @@ pub(super) async fn serve<S>(
         Ok(opened) => opened,
         Err(refusal) => return refuse(&bound, refusal),
     };
-    let transport =
-        if seen.protocol == Protocol::Tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
-    let facts = Arc::new(ConnectionFacts {
+    let encrypted = seen.protocol == Protocol::Tls;
+    let protocol = if encrypted { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
+    let transport = Transport { protocol, offered: seen.offered, first: seen.protocol };
+    let mut facts = ConnectionFacts {
         listener: listener.mesh.name.clone(),
         remote: arrival.remote,
         direct_remote: arrival.direct_remote,
@@ -100,11 +144,23 @@ pub(super) async fn serve<S>(
         protocol: seen.protocol,
         server_name: seen.server_name,
         tls: None,
-    });
-    let Some(chain) = listener.chain(&query(&facts, transport)).cloned() else {
+    };
+    let Some(chain) = transport.chain(&listener, &facts).cloned() else {
         return refuse(&listener, (Reason::NoRoute, "no filter chain takes it".to_owned()));
     };
-    let io = Io { stream, first: seen.bytes, phase: conn.phase().clone(), _accepted: accepted };
+    let mut first = seen.bytes;
+    if let (Some(settings), Stream::Plain(_)) = (&chain.mesh.tls, &stream) {
+        let ending = end_tls(&worker, &listener, &chain, settings, (stream, first), &conn);
+        let Some(ended) = conn.unless_closed(ending).await else { return };
+        let within = match ended {
+            Ok(ended) => ended,
+            Err(refusal) => return refuse(&listener, refusal),
+        };
+        (stream, first) = (within.stream, within.first);
+        (facts.protocol, facts.tls) = (within.protocol, Some(within.tls));
+    }
+    let facts = Arc::new(facts);
+    let io = Io { stream, first, phase: conn.phase().clone(), _accepted: accepted };
     let http1_or_2 = matches!(facts.protocol, Protocol::Http1 | Protocol::Http2);
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
@@ -116,6 +172,7 @@ pub(super) async fn serve<S>(
                 listener: listener.mesh.name.clone(),
                 transport,
                 http: RefCell::new((generation, http.clone())),
+                refusal: RefCell::default(),
                 worker,
             };
             http::serve(Rc::new(downstream), stack, io).await;
@@ -137,6 +194,38 @@ pub(super) async fn serve<S>(
             refuse(&listener, (Reason::NoRoute, format!("{}: {why}", arrival.local)));
         }
     }
+}
+
+/// What is known once TLS was ended.
+struct Within {
+    stream: Stream,
+    first: Bytes,
+    protocol: Protocol,
+    tls: TlsFacts,
+}
+
+/// Ends TLS, and learns what is spoken within: by the protocol that was agreed on, else by the first bytes, where the chain speaks HTTP.
+async fn end_tls(
+    worker: &Worker,
+    listener: &Listener,
+    chain: &Chain,
+    settings: &DownstreamTls,
+    (stream, first): (Stream, Bytes),
+    conn: &Conn,
+) -> Result<Within, Refusal> {
+    let Stream::Plain(socket) = stream else {
+        return Err((Reason::Internal, "TLS within TLS".to_owned()));
+    };
+    let limit = listener.mesh.handshake_timeout;
+    let (mut stream, tls) = tls::accept(worker.keyring(), settings, socket, first, limit).await?;
+    let mut bytes = BytesMut::new();
+    let protocol = match tls.alpn.as_deref() {
+        _ if chain.protocol.http().is_none() => Protocol::Tcp,
+        Some("h2") => Protocol::Http2,
+        Some("http/1.1" | "http/1.0") => Protocol::Http1,
+        _ => look::sniff(&mut stream, conn.phase(), &mut bytes, limit).await?,
+    };
+    Ok(Within { stream, first: bytes.freeze(), protocol, tls })
 }
 
 /// What comes before a chain can be picked: the addresses, and the first bytes.
@@ -166,18 +255,4 @@ async fn open(
     let source = arrival.remote.ip();
     let seen = look(worker, &listener, stream, phase, first, original, source).await?;
     Ok((find(), seen))
-}
-
-fn query(facts: &ConnectionFacts, transport: TransportProtocol) -> ChainQuery<'_> {
-    ChainQuery {
-        destination: facts.original_destination.or(Some(facts.local)),
-        source: facts.remote.ip(),
-        transport,
-        server_name: facts.server_name.as_deref(),
-        application_protocol: match facts.protocol {
-            Protocol::Http1 => Some("http/1.1"),
-            Protocol::Http2 => Some("h2c"),
-            Protocol::Tls | Protocol::Tcp => None,
-        },
-    }
 }

@@ -88,6 +88,9 @@ where
         let upgrade = wants_upgrade(&message).then(|| hyper::upgrade::on(&mut message));
         let http = downstream.http();
         let cx = Cx::new(downstream.facts.clone(), http.port.clone(), http);
+        if let Some(why) = downstream.refusal() {
+            cx.facts.borrow_mut().refused = Some(why);
+        }
         let (head, body) = message.into_parts();
         let http1 = head.version <= Version::HTTP_11;
         let body =

@@ -111,7 +111,9 @@ fn workload(registry: &Registry, workload: &Workload, _trust_domain: &str) -> Pa
 /// The flag that log and metrics show for a reason.
 pub(crate) fn flag(reason: Reason) -> ResponseFlags {
     match reason {
-        Reason::NoRoute | Reason::Loop => ResponseFlags::NO_ROUTE,
+        Reason::NoRoute | Reason::Loop | Reason::ConnectionRefused | Reason::Misdirected => {
+            ResponseFlags::NO_ROUTE
+        }
         Reason::NoCluster => ResponseFlags::NO_CLUSTER,
         Reason::NoHealthyUpstream => ResponseFlags::NO_HEALTHY_UPSTREAM,
         Reason::UpstreamOverflow => ResponseFlags::UPSTREAM_OVERFLOW,
@@ -126,6 +128,7 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         Reason::DownstreamClosed => ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
         Reason::DownstreamReset => ResponseFlags::DOWNSTREAM_REMOTE_RESET,
         Reason::DownstreamProtocol
+        | Reason::DownstreamTls
         | Reason::BadPath
         | Reason::BadAuthority
         | Reason::BadFraming

@@ -3,7 +3,7 @@
 use super::connection;
 use super::record::Recorded;
 use super::socket::AcceptBackoff;
-use super::stream::Stream;
+use super::stream::{Socket as Plain, Stream};
 use super::worker::Worker;
 use crate::mesh::Name;
 use filter_api::Request;
@@ -90,9 +90,11 @@ impl Listening {
     async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                listener.accept().await.map(|(stream, peer)| (Stream::Tcp(stream), Some(peer)))
+                listener.accept().await.map(|(stream, peer)| (Stream::Plain(Plain::Tcp(stream)), Some(peer)))
             }
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), None)),
+            Self::Unix(listener) => {
+                listener.accept().await.map(|(stream, _)| (Stream::Plain(Plain::Unix(stream)), None))
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use super::listener::{self, Socket};
 use super::record::Activity;
 use super::stack;
 use super::upstream::Pools;
+use crate::identity::Keyring;
 use crate::mesh::{Direction, Name};
 use crate::snapshot::{Cluster, Snapshot};
 use crate::telemetry::metrics::WorkerMetrics;
@@ -122,6 +123,11 @@ impl Worker {
         };
         worker.reconcile_logs();
         worker
+    }
+
+    /// The key material of the process.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        self.shared.keyring()
     }
 
     /// The snapshot in force. Cheap: a number is compared, and only a new one is fetched.

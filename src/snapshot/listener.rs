@@ -26,8 +26,8 @@ pub enum Needs {
     Nothing,
     /// Its first bytes: HTTP, TLS or neither.
     FirstBytes,
-    /// Those, and the server name of a TLS ClientHello.
-    ServerName,
+    /// Those, and what a TLS ClientHello asks for: server name, application protocols.
+    Hello,
 }
 
 /// What is known of a connection.
@@ -41,8 +41,8 @@ pub struct ChainQuery<'a> {
     pub transport: TransportProtocol,
     /// Server name of the ClientHello, in any case.
     pub server_name: Option<&'a str>,
-    /// `http/1.1`, `h2c`, `h2`: what detection or ALPN found.
-    pub application_protocol: Option<&'a str>,
+    /// `http/1.1` or `h2c` as detection found; for TLS what the client offers by ALPN.
+    pub application_protocols: &'a [&'a str],
 }
 
 type Candidates<'a> = SmallVec<[&'a Arc<Chain>; 8]>;
@@ -51,8 +51,14 @@ impl Listener {
     /// What must be known before a chain can be picked for this destination.
     pub fn needs(&self, destination: Option<SocketAddr>) -> Needs {
         let candidates = self.candidates(destination);
-        if candidates.iter().any(|chain| !chain.mesh.matches.server_names.is_empty()) {
-            return Needs::ServerName;
+        // ALPN stands in the hello, too.
+        let hello = |matches: &ChainMatch| {
+            !matches.server_names.is_empty()
+                || (matches.transport == Some(TransportProtocol::Tls)
+                    && !matches.application_protocols.is_empty())
+        };
+        if candidates.iter().any(|chain| hello(&chain.mesh.matches)) {
+            return Needs::Hello;
         }
         let depends =
             |matches: &ChainMatch| matches.transport.is_some() || !matches.application_protocols.is_empty();
@@ -66,6 +72,11 @@ impl Listener {
         } else {
             Needs::Nothing
         }
+    }
+
+    /// Whether a connection to this destination may be TLS that is ended here.
+    pub fn ends_tls(&self, destination: Option<SocketAddr>) -> bool {
+        self.candidates(destination).iter().any(|chain| chain.mesh.tls.is_some())
     }
 
     /// The chain that takes a connection, or the default chain. `None`: it is closed with `NR`.
@@ -84,7 +95,7 @@ impl Listener {
         });
         keep_best(&mut left, |matches| {
             best(&matches.application_protocols, |protocol| {
-                (Some(protocol.as_str()) == query.application_protocol).then_some(1)
+                query.application_protocols.contains(&protocol.as_str()).then_some(1)
             })
         });
         let source = query.source.to_canonical();

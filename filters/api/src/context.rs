@@ -113,6 +113,8 @@ pub struct Facts {
     pub details: Option<Cow<'static, str>>,
     /// Decisions that changed the outcome, for log and `explain`.
     pub records: SmallVec<[Record; 1]>,
+    /// Why the connection may not be used any more: it was opened under rules that do not hold now.
+    pub refused: Option<Arc<str>>,
     /// The verified token, once the layer that checks tokens has run.
     pub token: Option<Arc<Token>>,
     /// True when the request is gRPC: failures are answered as trailers-only.

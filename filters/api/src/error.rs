@@ -91,6 +91,12 @@ reasons! {
     DownstreamProtocol: "DPE", BAD_REQUEST, 13, Downstream, "http1.codec_error";
     /// The request target cannot be made canonical.
     BadPath: "DPE", BAD_REQUEST, 13, Downstream, "path_normalization_failed";
+    /// The downstream's TLS handshake failed, or its certificate is not believed.
+    DownstreamTls: "DPE", BAD_REQUEST, 16, Downstream, "downstream_tls_handshake_failed";
+    /// The connection is not one that may be used any more: plain text where mutual TLS is required since.
+    ConnectionRefused: "NR", FORBIDDEN, 7, Downstream, "filter_chain_not_found";
+    /// The request is for a host that this TLS server does not serve (RFC 9110 section 15.5.20).
+    Misdirected: "NR", MISDIRECTED_REQUEST, 5, Downstream, "misdirected_request";
     /// Host and authority are missing, malformed or disagree.
     BadAuthority: "DPE", BAD_REQUEST, 13, Downstream, "invalid_authority";
     /// Framing headers that could be read in two ways.

@@ -5,7 +5,7 @@ use super::look::{self, Refusal};
 use crate::mesh::{Direction, Interception};
 use crate::proxy::proxy_protocol::{self, Addresses, Parsed};
 use crate::proxy::socket;
-use crate::proxy::stream::Stream;
+use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::worker::Worker;
 use crate::snapshot::Listener;
 use bytes::{Buf, BytesMut};
@@ -58,9 +58,9 @@ impl Arrival {
         self.original_destination = match listener.mesh.interception {
             None => None,
             Some(Interception::Tproxy) => Some(self.local),
-            Some(Interception::Redirect) => match stream {
-                Stream::Tcp(stream) => socket::original_dst(stream).ok(),
-                Stream::Unix(_) => None,
+            Some(Interception::Redirect) => match stream.socket() {
+                Socket::Tcp(stream) => socket::original_dst(stream).ok(),
+                Socket::Unix(_) => None,
             },
         };
         if let Some(original) = self.original_destination {

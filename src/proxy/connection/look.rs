@@ -11,16 +11,19 @@ use filter_api::{Protocol, Reason};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 /// Why a connection is closed unserved.
-pub(super) type Refusal = (Reason, String);
+pub(in crate::proxy) type Refusal = (Reason, String);
 
 /// What the first bytes say.
 pub(super) struct Seen {
     pub(super) bytes: Bytes,
     pub(super) protocol: Protocol,
     pub(super) server_name: Option<Arc<str>>,
+    /// Application protocols that a ClientHello offers.
+    pub(super) offered: Box<[Box<str>]>,
     /// They did not say it in time.
     pub(super) late: bool,
 }
@@ -48,17 +51,21 @@ pub(super) async fn look(
             source,
             transport,
             server_name: None,
-            application_protocol: None,
+            application_protocols: &[],
         };
         listener.chain(&query).is_some_and(|chain| chain.protocol.http().is_some())
     };
     let silent = match needs {
         Needs::Nothing => !declared_http(),
-        _ => destination.is_some_and(|address| detect::server_first(address.port())),
+        // Where TLS may be ended the client speaks first, as in Istio: a server that does belongs behind STRICT or DISABLE.
+        _ => {
+            destination.is_some_and(|address| detect::server_first(address.port()))
+                && !listener.ends_tls(local)
+        }
     };
     if silent {
         let (bytes, protocol) = (bytes.freeze(), Protocol::Tcp);
-        return Ok(Seen { bytes, protocol, server_name: None, late: false });
+        return Ok(Seen { bytes, protocol, server_name: None, offered: Box::default(), late: false });
     }
     let limit = match listener.mesh.detection_timeout {
         timeout if needs == Needs::Nothing || timeout.is_zero() => listener.mesh.handshake_timeout,
@@ -72,7 +79,7 @@ pub(super) async fn look(
             match read(stream, phase, &mut bytes).await {
                 Ok(0) if bytes.is_empty() => return Err("it was closed before its first byte".to_owned()),
                 // An end after some bytes of an unknown protocol is that protocol's own business.
-                Ok(0) => return Ok((Protocol::Tcp, None)),
+                Ok(0) => return Ok((Protocol::Tcp, None, Box::default())),
                 Ok(_) => {}
                 Err(error) => return Err(format!("it broke before its protocol was known: {error}")),
             }
@@ -83,9 +90,41 @@ pub(super) async fn look(
     if late {
         worker.count_detection_timeout(&listener.mesh.name);
     }
-    let (protocol, server_name) =
-        found.unwrap_or(Ok((Protocol::Tcp, None))).map_err(|why| (Reason::DownstreamClosed, why))?;
-    Ok(Seen { bytes: bytes.freeze(), protocol, server_name, late })
+    let (protocol, server_name, offered) = found
+        .unwrap_or(Ok((Protocol::Tcp, None, Box::default())))
+        .map_err(|why| (Reason::DownstreamClosed, why))?;
+    Ok(Seen { bytes: bytes.freeze(), protocol, server_name, offered, late })
+}
+
+/// What is spoken within TLS, where no protocol was agreed on: HTTP, or bytes, also when nothing comes in time.
+pub(super) async fn sniff(
+    stream: &mut Stream,
+    phase: &Phase,
+    bytes: &mut BytesMut,
+    limit: Duration,
+) -> Result<Protocol, Refusal> {
+    let reading = async {
+        loop {
+            if let Some((protocol, ..)) = tell(bytes, Needs::FirstBytes) {
+                // TLS once more is the application's own.
+                return Ok(if protocol == Protocol::Tls { Protocol::Tcp } else { protocol });
+            }
+            match read(stream, phase, bytes).await {
+                Ok(0) => return Ok(Protocol::Tcp),
+                Ok(_) => {}
+                Err(error) => {
+                    return Err((
+                        Reason::DownstreamClosed,
+                        format!("it broke before its protocol was known: {error}"),
+                    ));
+                }
+            }
+        }
+    };
+    if limit.is_zero() {
+        return reading.await;
+    }
+    tokio::time::timeout(limit, reading).await.unwrap_or(Ok(Protocol::Tcp))
 }
 
 /// Reads some more of the first bytes.
@@ -96,13 +135,18 @@ pub(super) async fn read(stream: &mut Stream, phase: &Phase, bytes: &mut BytesMu
     Ok(count)
 }
 
-/// The protocol and the server name, once the bytes tell what is needed of them.
-fn tell(bytes: &[u8], needs: Needs) -> Option<(Protocol, Option<Arc<str>>)> {
+/// Protocol, server name, application protocols.
+type Told = (Protocol, Option<Arc<str>>, Box<[Box<str>]>);
+
+/// What is needed of the first bytes, once the bytes tell what is needed of them.
+fn tell(bytes: &[u8], needs: Needs) -> Option<Told> {
     let protocol = match detect::classify(bytes) {
-        Detected::Tls if needs == Needs::ServerName => match hello::client_hello(bytes) {
+        Detected::Tls if needs == Needs::Hello => match hello::client_hello(bytes) {
             hello::Hello::NeedMore if bytes.len() < hello::MAX_HELLO => return None,
             hello::Hello::Parsed(hello) => {
-                return Some((Protocol::Tls, hello.sni.map(|name| Arc::from(&*name))));
+                let offered =
+                    hello.alpn.iter().filter_map(|name| std::str::from_utf8(name).ok().map(Box::from));
+                return Some((Protocol::Tls, hello.sni.map(|name| Arc::from(&*name)), offered.collect()));
             }
             _ => Protocol::Tls,
         },
@@ -112,5 +156,5 @@ fn tell(bytes: &[u8], needs: Needs) -> Option<(Protocol, Option<Arc<str>>)> {
         Detected::Unknown => Protocol::Tcp,
         Detected::NeedMore => return None,
     };
-    Some((protocol, None))
+    Some((protocol, None, Box::default()))
 }

@@ -3,7 +3,7 @@
 use crate::mesh::{Cluster, EndpointAddress, ProxyProtocolVersion};
 use crate::proxy::proxy_protocol::{self, Addresses};
 use crate::proxy::socket::{self, ConnectOptions, Keepalive};
-use crate::proxy::stream::Stream;
+use crate::proxy::stream::{Socket, Stream};
 use filter_api::{ConnectionFacts, Error, Reason};
 use std::io;
 use std::net::SocketAddr;
@@ -49,9 +49,9 @@ pub(crate) async fn connect(
         let mut stream = match target {
             Target::Socket(address) => {
                 let stream = socket::connect(*address, &options(cluster)).await?;
-                Stream::Tcp(stream)
+                Socket::Tcp(stream)
             }
-            Target::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+            Target::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
         };
         if let (Some(version), Some(downstream)) = (cluster.proxy_protocol, downstream) {
             let addresses = Addresses::Inet { source: downstream.remote, destination: downstream.local };
@@ -62,7 +62,7 @@ pub(crate) async fn connect(
             }
             stream.write_all(&header).await?;
         }
-        Ok::<_, io::Error>(stream)
+        Ok::<_, io::Error>(Stream::Plain(stream))
     };
     match tokio::time::timeout(limit, opening).await {
         Ok(Ok(stream)) => Ok(stream),

@@ -1,6 +1,7 @@
 //! What workers and the control side share.
 
 use super::LogTarget;
+use crate::identity::Keyring;
 use crate::mesh::Direction;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Registry;
@@ -16,6 +17,7 @@ pub struct Shared {
     pub(super) generation: AtomicU64,
     pub(super) logs: ArcSwap<Vec<LogTarget>>,
     registry: Arc<Registry>,
+    keyring: Arc<Keyring>,
     /// Addresses that listeners are bound to: a connection to one of them would come back to us.
     pub(super) own_addresses: ArcSwap<Vec<SocketAddr>>,
     connections: [AtomicU32; 3],
@@ -36,6 +38,7 @@ impl Shared {
             generation: AtomicU64::new(snapshot.generation),
             snapshot: ArcSwap::new(snapshot),
             logs: ArcSwap::default(),
+            keyring: Arc::new(Keyring::new(registry.clone())),
             registry,
             own_addresses: ArcSwap::default(),
             connections: Default::default(),
@@ -98,6 +101,11 @@ impl Shared {
     /// True once the process is going away.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The key material of the process.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
     }
 
     /// The metrics of the process.

@@ -27,7 +27,7 @@ fn to(address: &str) -> ChainQuery<'static> {
         source: "192.0.2.1".parse().unwrap(),
         transport: TransportProtocol::RawBuffer,
         server_name: None,
-        application_protocol: None,
+        application_protocols: &[],
     }
 }
 
@@ -124,9 +124,9 @@ fn application_protocol_and_source_decide_last() {
         ],
         None,
     );
-    let h2c = ChainQuery { application_protocol: Some("h2c"), ..to("10.0.0.1:80") };
+    let h2c = ChainQuery { application_protocols: &["h2c"], ..to("10.0.0.1:80") };
     assert_eq!(picked(&listener, &h2c).as_deref(), Some("h2c"));
-    let h1 = ChainQuery { application_protocol: Some("http/1.1"), ..to("10.0.0.1:80") };
+    let h1 = ChainQuery { application_protocols: &["http/1.1"], ..to("10.0.0.1:80") };
     assert_eq!(picked(&listener, &h1).as_deref(), Some("local"));
     let stranger = ChainQuery { source: "203.0.113.1".parse().unwrap(), ..h1 };
     assert_eq!(picked(&listener, &stranger), None);
@@ -160,6 +160,6 @@ fn only_what_can_change_the_choice_is_waited_for() {
     // A server may speak first where the protocol is declared.
     assert_eq!([needs(80), needs(81)], [Needs::Nothing; 2]);
     assert_eq!([needs(82), needs(83), needs(85), needs(86)], [Needs::FirstBytes; 4]);
-    assert_eq!(needs(84), Needs::ServerName);
+    assert_eq!(needs(84), Needs::Hello);
     assert_eq!(listener.needs(None), Needs::FirstBytes);
 }
