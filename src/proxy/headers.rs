@@ -365,9 +365,19 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 
 /// Removes every header of [`CONTROL`]; for heads of peers that are not trusted.
 pub fn strip_control(headers: &mut HeaderMap, seen: Seen) {
-    if !seen.control() {
-        return;
+    if seen.control() {
+        remove_control(headers);
     }
+}
+
+/// Removes every header of [`CONTROL`] from an answer that leaves the mesh: they tell of its inside, and steer proxies and health checks.
+pub fn strip_control_of_response(headers: &mut HeaderMap) {
+    if headers.keys().any(is_control) {
+        remove_control(headers);
+    }
+}
+
+fn remove_control(headers: &mut HeaderMap) {
     let doomed: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_control(name)).cloned().collect();
     for name in &doomed {
         headers.remove(name);

@@ -5,12 +5,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bodies;
+mod clients;
 mod floods;
 mod framing;
 mod headers;
 mod logs;
 mod targets;
 
+use std::net::SocketAddr;
 use support::objects::service;
 use support::raw::{lossy, speak};
 use support::{Proxy, Upstream, free_port};
@@ -28,10 +31,17 @@ async fn sidecar_with(spec: &str) -> (Proxy, Upstream) {
 }
 
 /// A gateway for `shop.example.com`, and where it listens.
-async fn gateway() -> (Proxy, Upstream, std::net::SocketAddr) {
+async fn gateway() -> (Proxy, Upstream, SocketAddr) {
     let up = Upstream::start().await;
+    let (proxy, address) = gateway_to(up.address, "", "").await;
+    proxy.assert_no_complaints();
+    (proxy, up, address)
+}
+
+/// A gateway to a server of the test's own, with further fields of the Proxy and of its `gateway`.
+async fn gateway_to(upstream: SocketAddr, spec: &str, role: &str) -> (Proxy, SocketAddr) {
     let port = free_port();
-    let objects = service("up.shop", "HTTP", &[up.address])
+    let objects = service("up.shop", "HTTP", &[upstream])
         + "---
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -52,15 +62,13 @@ spec:
   http: [{route: [{destination: {host: up.shop}}]}]
 ";
     let spec = format!(
-        "role: Gateway\nworkload: {{labels: {{istio: ingressgateway}}}}\ngateway: {{ports: {{\"80\": {port}}}}}"
+        "role: Gateway\nworkload: {{labels: {{istio: ingressgateway}}}}\ngateway: {{ports: {{\"80\": {port}}}{role}}}\n{spec}"
     );
-    let proxy = Proxy::with(&spec, &objects).await;
-    proxy.assert_no_complaints();
-    (proxy, up, ([127, 0, 0, 1], port).into())
+    (Proxy::with(&spec, &objects).await, ([127, 0, 0, 1], port).into())
 }
 
 /// The first answer is a 4xx, and nothing comes after it but the end.
-async fn assert_refused(proxy: std::net::SocketAddr, bytes: impl AsRef<[u8]>) {
+async fn assert_refused(proxy: SocketAddr, bytes: impl AsRef<[u8]>) {
     let answer = lossy(&speak(proxy, &bytes).await);
     let what = lossy(bytes.as_ref());
     let status = answer.split(' ').nth(1).unwrap_or("none");
