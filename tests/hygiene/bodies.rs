@@ -102,3 +102,16 @@ async fn row_19_a_body_that_grows_too_long_under_an_answer_resets_it() {
     proxy.stop().await;
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "200 request_payload_too_large\n".repeat(4));
 }
+
+#[tokio::test]
+async fn row_19_a_client_that_sends_all_of_a_long_body_first_still_reads_why() {
+    let (proxy, up) = sidecar_with(LIMIT).await;
+    for _ in 0..20 {
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        raw.send("POST / HTTP/1.1\r\nHost: up.shop\r\nContent-Length: 200000\r\n\r\n").await;
+        raw.send(vec![b'x'; 200_000]).await;
+        let answer = raw.some().await;
+        assert!(answer.starts_with(b"HTTP/1.1 413 "), "{:?}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(up.requests(), 0);
+}
