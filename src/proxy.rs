@@ -8,6 +8,7 @@ mod cluster;
 mod connection;
 mod counts;
 pub mod detect;
+mod edge;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod headers;

@@ -160,9 +160,10 @@ pub struct HttpChain {
     pub routes: Name,
     /// How the request target is made canonical before anything reads it.
     pub path_normalization: PathNormalization,
-    /// Trusted hops in front of us: how many `x-forwarded-for` entries, from the right, are believed.
+    /// Trusted hops in front of us: how many `x-forwarded-for` entries, from the right, are believed (Envoy's `xff_num_trusted_hops`).
     pub trusted_hops: u32,
-    /// True where the downstream is not part of the mesh: control and identity headers it sends are removed.
+    /// True where the downstream is not part of the mesh: control and identity headers it sends are removed, and those of answers to it;
+    /// its own address is the client's (Envoy's `use_remote_address`).
     pub edge: bool,
     /// How long a connection without requests stays open. Zero: for ever.
     pub idle_timeout: Duration,
@@ -178,6 +179,8 @@ pub struct HttpChain {
     pub max_headers: u32,
     /// Bytes of a request head; beyond: 431.
     pub max_header_bytes: u32,
+    /// Bytes of a request body; beyond: 413. Zero: no limit.
+    pub max_body_bytes: u64,
     /// WebSocket and other upgrades are carried.
     pub upgrades: bool,
     /// Value of the `server` response header; empty: none is added or changed.
@@ -222,6 +225,7 @@ impl HttpChain {
             max_concurrent_streams: 1024,
             max_headers: 100,
             max_header_bytes: 60 * 1024,
+            max_body_bytes: 0,
             upgrades: true,
             server_name: Name::from(""),
             served_hosts: Vec::new(),

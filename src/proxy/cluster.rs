@@ -93,7 +93,7 @@ impl Picked {
 
 fn nobody(cluster: &Cluster) -> Error {
     let service = &cluster.mesh.service;
-    let detail = if service.subset.is_empty() {
+    let mut detail = if service.subset.is_empty() {
         format!("no endpoint of {} takes traffic (cluster {})", service.host, cluster.mesh.name)
     } else {
         format!(
@@ -101,6 +101,10 @@ fn nobody(cluster: &Cluster) -> Error {
             service.subset, service.host, cluster.mesh.name
         )
     };
+    if let Some(failure) = cluster.state.discovery_failure() {
+        detail.push_str("; DNS: ");
+        detail.push_str(&failure);
+    }
     Error::new(Reason::NoHealthyUpstream).retry_safe().detail(detail)
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One limit, as `/limits` lists it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limit {
-    /// Its name: the field of `Proxy.spec.limits`, and the label of `sidegate_limit_hits_total`.
+    /// Its name. `sidegate_limit_hits_total` counts by what the refused are told, Envoy's `response_code_details`.
     pub name: &'static str,
     /// The value without configuration.
     pub default: u64,
@@ -28,6 +28,13 @@ pub const LIMITS: &[Limit] = &[
         "A larger head: 431 (Envoy max_request_headers_kb).",
     ),
     limit("max_target_bytes", 60 * 1024, "bytes", "request", "A longer request target: 414."),
+    limit(
+        "max_body_bytes",
+        0,
+        "bytes",
+        "request",
+        "A longer request body: 413, gRPC RESOURCE_EXHAUSTED; reset when the answer has begun. 0: no limit.",
+    ),
     limit(
         "max_connections",
         65_536,

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -245,6 +246,13 @@ impl Recorder {
         let mut facts = self.cx.facts.borrow_mut();
         if let Ending::Broken(reason) = ending {
             facts.reasons.push(reason);
+            // The codec only says that the request's body broke.
+            if reason != Reason::BodyTooLarge && self.is_body_too_large(&facts) {
+                facts.reasons.push(Reason::BodyTooLarge);
+            }
+        }
+        if facts.reasons.contains(&Reason::BodyTooLarge) {
+            self.worker.count_limit(Reason::BodyTooLarge);
         }
         if let Ending::Complete(Some(trailers)) = ending {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
@@ -255,6 +263,11 @@ impl Recorder {
         self.count(facts, flags, duration);
         self.log(facts, flags, duration, &ending);
         self.worker.end_exchange(&self.activity);
+    }
+
+    fn is_body_too_large(&self, facts: &Facts) -> bool {
+        let limit = self.cx.chain.downcast_ref::<Http>().map_or(0, |http| http.mesh.max_body_bytes);
+        limit != 0 && facts.request_meter.as_ref().is_some_and(|meter| meter.bytes() > limit)
     }
 
     fn received(&self, facts: &Facts) -> u64 {
@@ -316,7 +329,7 @@ impl Recorder {
             cluster: facts.cluster.as_deref(),
             upstream_local: facts.upstream_local,
             downstream_local: Some(connection.local),
-            downstream_remote: Some(connection.remote),
+            downstream_remote: Some(downstream_remote(facts, connection)),
             downstream_direct: Some(connection.direct_remote),
             server_name: connection.server_name.as_deref(),
             route_name: self.cx.matched().map(|matched| &*matched.route).filter(|name| !name.is_empty()),
@@ -458,6 +471,14 @@ impl Drop for Recorded {
         if self.recorder.is_some() && self.body.is_end_stream() {
             self.end(Ending::Complete(None));
         }
+    }
+}
+
+/// The client, as Envoy's `DOWNSTREAM_REMOTE_ADDRESS`: an address that a header named has port 0.
+fn downstream_remote(facts: &Facts, connection: &ConnectionFacts) -> SocketAddr {
+    match facts.client {
+        Some(client) if client != connection.remote.ip().to_canonical() => SocketAddr::new(client, 0),
+        _ => connection.remote,
     }
 }
 

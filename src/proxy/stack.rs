@@ -1,5 +1,6 @@
 //! The stack: one typed expression, outermost layer first. Its order never changes; what a port or a route wants from a filter is data.
 
+use super::edge::EdgeLayer;
 use super::record::{RecordLayer, Recorded};
 use super::reply::ReplyLayer;
 use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::Worker};
@@ -26,6 +27,8 @@ pub(crate) fn build(
         .layer(CheckLayer::new(worker.clone(), canonicalise::check))
         .layer(CheckLayer::new(worker.clone(), route::check))
         .layer(FilterLayer::<Transform>::new(filters::route::transform))
+        // Outside of whatever will act on what an upstream says of itself, inside of what the operator adds to an answer.
+        .layer(EdgeLayer)
         .layer(TimeoutLayer::new(filters::route::timeout))
         .layer(cluster::PickLayer::new(worker.clone()))
         .service(tower::service_fn(move |(request, picked)| {

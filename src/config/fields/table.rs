@@ -154,7 +154,10 @@ pub(super) const TABLE: &[Row] = &[
     ("OutboundTrafficPolicy", "mode", Enforced),
     ("OutboundTrafficPolicy", "egressProxy", warned("unknown destinations would be sent to a gateway")),
     ("Gateway", "servers selector", Enforced),
-    ("Server", "port bind hosts name tls", Enforced),
+    ("Server", "port bind hosts tls", Enforced),
+    // Names for people, and for the route names of a control plane.
+    ("Server", "name", Foreign),
+    ("GatewayPort", "name", Foreign),
     (
         "ServerTls",
         "httpsRedirect mode serverCertificate privateKey caCertificates caCrl credentialName credentialNames \
@@ -171,7 +174,7 @@ pub(super) const TABLE: &[Row] = &[
     ("PeerAuthentication", "selector mtls portLevelMtls", Enforced),
     ("MutualTls", "mode", Enforced),
     ("Server", "defaultEndpoint", warned("requests without a route would go there")),
-    ("GatewayPort", "number protocol name", Enforced),
+    ("GatewayPort", "number protocol", Enforced),
     ("GatewayPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
@@ -191,21 +194,40 @@ pub(super) const TABLE: &[Row] = &[
     ("ClientIpConfig", "timeoutSeconds", Foreign),
     ("KubernetesServicePort", "name protocol appProtocol port targetPort", Enforced),
     ("KubernetesServicePort", "nodePort", Foreign),
-    ("EndpointSlice", "addressType endpoints ports", Enforced),
-    ("SliceEndpoint", "addresses conditions targetRef nodeName zone hostname", Enforced),
-    ("SliceEndpoint", "hints deprecatedTopology", Foreign),
+    ("EndpointSlice", "endpoints ports", Enforced),
+    (
+        "EndpointSlice",
+        "addressType",
+        Mark::Refused {
+            why: "endpoints of a slice are called by address, here as by kube-proxy and Istio; write a ServiceEntry with `resolution: DNS`",
+            unless: &["IPv4", "IPv6"],
+        },
+    ),
+    ("SliceEndpoint", "addresses conditions targetRef hostname zone deprecatedTopology", Enforced),
+    // `internalTrafficPolicy: Local` would need the node, and has a warning of its own.
+    ("SliceEndpoint", "hints nodeName", Foreign),
     ("EndpointHints", "forZones forNodes", Foreign),
     ("ForZone", "name", Foreign),
     ("EndpointConditions", "ready serving terminating", Enforced),
     ("ObjectReference", "apiVersion kind name namespace uid resourceVersion fieldPath", Foreign),
-    ("SlicePort", "name protocol port appProtocol", Enforced),
+    ("SlicePort", "name port", Enforced),
+    // They repeat what the Service says, which counts.
+    ("SlicePort", "protocol appProtocol", Foreign),
     ("ConfigMap", "data binaryData immutable", Foreign),
     // Proxy
     (
         "Proxy",
-        "role gateway workload cluster network locality trustDomain workers outbound inbound interception admin \
+        "role gateway workload cluster locality trustDomain workers outbound inbound interception admin \
          health metrics discovery meshConfig limits drain identity trust credentials",
         Enforced,
+    ),
+    (
+        "Proxy",
+        "network",
+        Mark::Warned {
+            would: "endpoints of other networks would be reached through their gateways",
+            unless: &[""],
+        },
     ),
     ("Identity", "files", Enforced),
     ("Identity", "sds istio spiffe", refused("certificates come from files alone in this release")),
@@ -213,7 +235,7 @@ pub(super) const TABLE: &[Row] = &[
     ("Trust", "system", Enforced),
     ("Credentials", "directory", Enforced),
     ("Proxy", "state", warned("what the proxy knows would outlive a restart")),
-    ("GatewayRole", "ports bind", Enforced),
+    ("GatewayRole", "ports bind proxyProtocolFrom", Enforced),
     ("Workload", "name revision serviceAccount labels", Enforced),
     ("Locality", "region zone subzone", Enforced),
     ("Outbound", "addresses policy", Enforced),
@@ -224,10 +246,9 @@ pub(super) const TABLE: &[Row] = &[
     (
         "Limits",
         "maxConnections maxConcurrentStreams maxHeaderBytes maxHeaders headerTimeout idleTimeout streamIdleTimeout \
-         handshakeTimeout",
+         handshakeTimeout maxBodyBytes",
         Enforced,
     ),
-    ("Limits", "maxBodyBytes", warned("a longer request body would be refused")),
     ("Drain", "propagation gracePeriod", Enforced),
     // Telemetry
     ("Telemetry", "selector accessLogging", Enforced),
@@ -301,7 +322,7 @@ pub(super) const TABLE: &[Row] = &[
         Foreign,
     ),
     ("ProxyConfig", "gatewayTopology proxyHeaders", Enforced),
-    ("Topology", "numTrustedProxies forwardClientCertDetails", Enforced),
+    ("Topology", "numTrustedProxies proxyProtocol forwardClientCertDetails", Enforced),
     ("ProxyHeaders", "server forwardedClientCert", Enforced),
     (
         "ProxyHeaders",

@@ -80,6 +80,8 @@ pub struct GatewayRole {
     pub ports: BTreeMap<String, u16>,
     /// The address of servers that name none; absent is every address.
     pub bind: Option<String>,
+    /// The peers whose PROXY protocol header is believed, as address ranges, where `gatewayTopology.proxyProtocol` asks for one.
+    pub proxy_protocol_from: Vec<String>,
 }
 
 /// The workload that a proxy belongs to.

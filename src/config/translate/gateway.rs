@@ -15,12 +15,13 @@ use super::listeners::{add, add_table, bind, chain, flow_chain, http, listener};
 use super::routes::{Client, respond, routes_of, takes_everything};
 use super::service::{Protocol, exported};
 use super::settings::DOMAIN;
-use super::tcp::{Caller, tcp_flows};
+use super::tcp::{Caller, nets, tcp_flows};
 use super::virtual_services::Bound;
 use super::workloads::is_subset;
 use crate::config::resources::istio::gateway::{Gateway, Server};
 use crate::mesh::{
-    Address, ChainMatch, ChainProtocol, Direction, HttpChain, Mesh, Name, Route, RouteTable, VirtualHost,
+    Address, ChainMatch, ChainProtocol, Direction, HttpChain, Listener, Mesh, Name, ProxyProtocol, Route,
+    RouteTable, VirtualHost,
 };
 
 /// A server and where it stands.
@@ -52,9 +53,28 @@ pub(super) fn add_servers(world: &World<'_>, mesh: &mut Mesh) {
             }
         }
     }
+    let proxy_protocol = if ports.is_empty() { None } else { proxy_protocol(world) };
     for ((address, port), servers) in ports {
-        add_port(world, &address, port, servers, mesh);
+        if let Some(mut listener) = add_port(world, &address, port, servers, mesh) {
+            listener.proxy_protocol.clone_from(&proxy_protocol);
+            add(mesh, listener);
+        }
     }
+}
+
+/// Whose PROXY protocol header is believed. Istio believes everybody's; here the Proxy has to say whose, for the header names the client.
+fn proxy_protocol(world: &World<'_>) -> Option<ProxyProtocol> {
+    if !world.settings.proxy_protocol() {
+        return None;
+    }
+    let field = "spec.gateway.proxyProtocolFrom";
+    let from = nets(world, world.object, field, &world.proxy.gateway.proxy_protocol_from);
+    if from.is_empty() {
+        let message = "is empty, and gatewayTopology.proxyProtocol asks for a PROXY protocol header: every connection is refused";
+        let hint = "write the addresses of the load balancers, as in `[10.0.0.0/8]`";
+        world.index.notes.error(world.object, field, "proxy-protocol", message.to_owned(), hint);
+    }
+    Some(ProxyProtocol { from })
 }
 
 /// What the servers of one port speak before anything else.
@@ -78,11 +98,18 @@ fn protocol(server: &Server) -> Protocol {
     Protocol::parse(written).unwrap_or(Protocol::Tcp)
 }
 
-fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>, mesh: &mut Mesh) {
-    let Some(spoken) = servers.first().map(|place| speech(place.server)) else { return };
+/// The listener of a port, unless there can be none, which is reported.
+fn add_port(
+    world: &World<'_>,
+    address: &str,
+    port: u16,
+    servers: Vec<Place<'_>>,
+    mesh: &mut Mesh,
+) -> Option<Listener> {
+    let spoken = speech(servers.first()?.server);
     let (servers, others): (Vec<_>, Vec<_>) =
         servers.into_iter().partition(|place| speech(place.server) == spoken);
-    let Some(first) = servers.first() else { return };
+    let first = servers.first()?;
     for other in others {
         let message = format!(
             "port {port} already speaks {} for {}: this server is not opened",
@@ -112,7 +139,7 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
             message,
             "write an IP address or `unix:///path`",
         );
-        return;
+        return None;
     };
     let origin = origin(first.gateway.object, first.field.clone());
     let name = match &bound_address {
@@ -123,7 +150,7 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
         let message = format!("{} already listens there: this server is not opened", other.origin);
         let hint = "give one of the servers another port, or map it in the Proxy's `gateway.ports`";
         world.index.notes.warn(first.gateway.object, &first.field, "listener-conflict", message, hint);
-        return;
+        return None;
     }
     let mut listener = listener(world, &name, Direction::Gateway, origin.clone());
     listener.addresses = vec![bound_address];
@@ -151,7 +178,7 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
             }
         }
     }
-    add(mesh, listener);
+    Some(listener)
 }
 
 /// The HTTP settings of a chain that takes requests from outside of the mesh.
@@ -165,7 +192,7 @@ fn edge(world: &World<'_>, table: &str) -> HttpChain {
     }
 }
 
-fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut crate::mesh::Listener) {
+fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut Listener) {
     let name = place.name();
     for flow in tcp_flows(world, &bound_to(world, place), Caller { port: Some(port), gateway: &name }) {
         let chain = flow_chain(&format!("tcp-{}", listener.chains.len()), flow);

@@ -51,6 +51,7 @@ pub(super) fn http(world: &World<'_>, routes: &str) -> HttpChain {
         max_concurrent_streams: limits.max_concurrent_streams,
         max_headers: limits.max_headers,
         max_header_bytes: u32::try_from(limits.max_header_bytes.0).unwrap_or(u32::MAX),
+        max_body_bytes: limits.max_body_bytes.map_or(0, |limit| limit.0),
         ..HttpChain::new(routes.into())
     }
 }

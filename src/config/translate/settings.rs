@@ -196,6 +196,12 @@ impl<'a> Settings<'a> {
             .unwrap_or(0)
     }
 
+    /// Whether connections to a gateway begin with a PROXY protocol header.
+    pub(super) fn proxy_protocol(&self) -> bool {
+        self.pick(|config| config.default_config.as_ref()?.gateway_topology.as_ref()?.proxy_protocol.as_ref())
+            .is_some()
+    }
+
     /// The `server` header of inbound answers; empty leaves it alone.
     pub(super) fn server_header(&self) -> &'a str {
         let header =

@@ -207,7 +207,7 @@ fn applies(
     bound && port && (source || caller.gateway != MESH && labels.is_empty())
 }
 
-fn nets(world: &World<'_>, object: &Resource, field: &str, written: &[String]) -> Vec<IpNet> {
+pub(super) fn nets(world: &World<'_>, object: &Resource, field: &str, written: &[String]) -> Vec<IpNet> {
     let parse = |text: &String| {
         let net = text.parse::<std::net::IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).ok();
         if net.is_none() {

@@ -5,6 +5,7 @@ mod gateways;
 mod listeners;
 mod mutual_tls;
 mod order;
+mod pods;
 mod routing;
 mod scoping;
 mod shop;
