@@ -26,6 +26,7 @@ mod tcp;
 mod tunnel;
 mod upstream;
 mod worker;
+pub mod xfcc;
 
 pub(crate) use canonicalise::canonicalise;
 pub use limits::{LIMITS, Limit};
