@@ -28,6 +28,7 @@ mod tls;
 mod tunnel;
 mod upstream;
 mod worker;
+pub mod xfcc;
 
 pub(crate) use canonicalise::canonicalise;
 pub use limits::{LIMITS, Limit};

@@ -296,7 +296,8 @@ fn refused(error: webpki::Error, usage: Usage) -> Refused {
         }),
         E::CertRevoked => Refused::Revoked,
         E::UnknownRevocationStatus | E::CrlExpired { .. } => Refused::RevocationUnknown,
-        E::UnknownIssuer => Refused::UnknownIssuer,
+        // The second is a root of the same name with another key, as after it was made anew.
+        E::UnknownIssuer | E::InvalidSignatureForPublicKey => Refused::UnknownIssuer,
         E::RequiredEkuNotFoundContext(_) => Refused::Usage(match usage {
             Usage::Client => "clients",
             Usage::Server => "servers",
