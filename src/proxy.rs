@@ -8,6 +8,7 @@ mod cluster;
 mod connection;
 mod counts;
 pub mod detect;
+mod extended_connect;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod headers;
@@ -18,6 +19,7 @@ mod listener;
 pub mod proxy_protocol;
 mod record;
 mod reply;
+mod resets;
 mod route;
 pub mod socket;
 mod stack;
