@@ -124,6 +124,7 @@ where
             opens,
             http1,
             unanswered,
+            later: !http1 && self.resets.are_suspicious(),
             worker: downstream.worker.clone(),
             direction: downstream.conn.direction(),
             busy: Some(busy),
@@ -139,6 +140,7 @@ pin_project_lite::pin_project! {
         opens: Option<(Opens, hyper::upgrade::OnUpgrade)>,
         http1: bool,
         unanswered: Option<Unanswered>,
+        later: bool,
         worker: Rc<Worker>,
         direction: Direction,
         busy: Option<Busy>,
@@ -153,6 +155,10 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        if std::mem::take(this.later) {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let Ok(mut response) = std::task::ready!(this.inner.poll(task));
         if let Some(unanswered) = this.unanswered.take() {
             unanswered.answered();

@@ -33,6 +33,12 @@ const MIN_LIFETIME: Duration = Duration::from_secs(1);
 const AMONG: u32 = 500;
 
 impl Resets {
+    /// Whether streams of this connection were reset early before. The next ones begin a turn later, so that a reset which came along with its request is
+    /// seen before the request is written: a connection to an HTTP/1 server does not survive that.
+    pub(super) fn are_suspicious(&self) -> bool {
+        self.premature.get() > 0
+    }
+
     /// Counts a stream that has ended. True when the connection is abused.
     fn ended(&self, premature: bool) -> bool {
         self.ended.set(self.ended.get().saturating_add(1));
