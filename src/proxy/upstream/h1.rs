@@ -90,7 +90,7 @@ pub(super) fn call(
                             .detail("it switched protocols without having been asked to"));
                     }
                     if let Some(handshake) = &handshake {
-                        handshake.check(&mut head)?;
+                        handshake.check(&head)?;
                     }
                     if switched || connect && head.status.is_success() {
                         // The connection carries bytes from now on; hyper hands it over through the response.

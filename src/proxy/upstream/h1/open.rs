@@ -111,15 +111,15 @@ impl Opener {
         let stream = connect(&self.target, &self.cluster.mesh, Some(&self.downstream)).await?;
         let local = stream.local_address();
         let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
-        let failed = |error| Error::new(Reason::ConnectFailure).retry_safe().source(error);
-        let (mut sender, connection) = handshake.map_err(failed)?;
+        let failed = |reason| move |error| Error::new(reason).retry_safe().source(error);
+        let (mut sender, connection) = handshake.map_err(failed(Reason::ConnectFailure))?;
         self.worker.count_upstream_connection(&self.cluster);
         tokio::task::spawn_local(async move {
             // How it ends is reported to whoever is using it.
             let _ = connection.with_upgrades().await;
         });
         // Its own task has to come round before it takes a request.
-        sender.ready().await.map_err(failed)?;
+        sender.ready().await.map_err(failed(Reason::UpstreamClosed))?;
         Ok(H1Connection::new(sender, local, open))
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn wait(
         if let Some(connection) = pool.with_room(&cluster.mesh.pool, Instant::now()) {
             return Ok(connection);
         }
-        let news = pool.h2_news();
+        let mut news = pool.h2_news();
         let mut limited = false;
         if !pool.opens_h2() {
             match pool.may_open(cluster) {
@@ -104,7 +104,7 @@ pub(super) async fn wait(
         }
         tokio::select! {
             biased;
-            news = news => if let Ok(Some((reason, cause))) = news {
+            failure = news.heard() => if let Some((reason, cause)) = failure {
                 let failure = Error::new(reason).retry_safe();
                 return Err(match cause {
                     Some(cause) => failure.source(cause),

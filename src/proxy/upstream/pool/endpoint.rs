@@ -45,6 +45,14 @@ pub(in crate::proxy::upstream) struct Wanted {
     served: bool,
 }
 
+/// The place of a request in the queue for room on an HTTP/2 connection.
+#[derive(Debug)]
+pub(in crate::proxy::upstream) struct News {
+    pool: Rc<EndpointPool>,
+    receiver: oneshot::Receiver<Option<OpenFailure>>,
+    heard: bool,
+}
+
 /// An HTTP/1 connection that is being opened, until it is there or has failed.
 #[derive(Debug)]
 pub(in crate::proxy::upstream) struct Opening(Rc<EndpointPool>);
@@ -244,12 +252,15 @@ impl EndpointPool {
     }
 
     /// Queues up for news: a connection was opened, or failed to, or a stream has ended.
-    pub(in crate::proxy::upstream) fn h2_news(&self) -> oneshot::Receiver<Option<OpenFailure>> {
+    pub(in crate::proxy::upstream) fn h2_news(self: &Rc<Self>) -> News {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.h2_waiting.borrow_mut();
-        while waiting.pop_front_if(|first| first.is_closed()).is_some() {}
+        // Those that gave up leave a place behind.
+        if waiting.len() == waiting.capacity() {
+            waiting.retain(|one| !one.is_closed());
+        }
         waiting.push_back(sender);
-        receiver
+        News { pool: self.clone(), receiver, heard: false }
     }
 
     /// A stream has ended: the request that has waited longest looks for room again.
@@ -303,6 +314,24 @@ impl Drop for Wanted {
         // A connection that came too late goes on to the next one.
         if !self.served && self.receiver.try_recv().is_err() {
             self.pool.left_queue();
+        }
+    }
+}
+
+impl News {
+    /// Resolves when there may be room; with the reason when a connection could not be opened.
+    pub(in crate::proxy::upstream) async fn heard(&mut self) -> Option<OpenFailure> {
+        let news = (&mut self.receiver).await;
+        self.heard = true;
+        news.ok().flatten()
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        // News that came too late are for the next one.
+        if !self.heard && self.receiver.try_recv().is_ok() {
+            self.pool.stream_ended();
         }
     }
 }
