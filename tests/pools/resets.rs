@@ -4,7 +4,7 @@ use crate::support::frames::{CANCEL, ENHANCE_YOUR_CALM, Frame, Frames, GOAWAY, H
 use crate::support::objects::service;
 use crate::support::{Client2, Proxy, Upstream, eventually, get, in_time};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn pair(number: u32, path: &str) -> Vec<u8> {
     let stream = 2 * number + 1;
@@ -33,12 +33,13 @@ async fn who_resets_at_once_is_told_to_calm_down() {
     let up = Upstream::start().await;
     let proxy = Proxy::start(&service("up.shop", "HTTP", &[up.address])).await;
     let mut frames = Frames::connect(proxy.outbound()).await;
-    // As many as are read at once: what a socket holds unread when it is closed may cost the last word of its owner.
-    let all: Vec<u8> = (0..100).flat_map(|number| pair(number, "/hang")).collect();
+    // No more than is read at once, and no word after it: what a socket holds unread when it is closed costs the last word of its owner.
+    let all: Vec<u8> = (0..60).flat_map(|number| pair(number, "/hang")).collect();
     frames.0.write_all(&all).await.unwrap();
-    let answer = in_time("GOAWAY", frames.next_of(GOAWAY)).await.unwrap();
-    assert_eq!(answer.code(), ENHANCE_YOUR_CALM);
-    assert!(frames.rest().await.is_empty());
+    let mut answer = Vec::new();
+    in_time("the end", frames.0.read_to_end(&mut answer)).await.unwrap();
+    let last = Frame::all(&answer).into_iter().rfind(|frame| frame.kind == GOAWAY).unwrap();
+    assert_eq!(last.code(), ENHANCE_YOUR_CALM);
 }
 
 #[tokio::test]

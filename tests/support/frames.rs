@@ -68,6 +68,19 @@ impl Frame {
         bytes
     }
 
+    /// The frames that these bytes are.
+    pub fn all(mut bytes: &[u8]) -> Vec<Self> {
+        let mut frames = Vec::new();
+        while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            let (payload, rest) = rest.split_at(length);
+            frames.push(Self::new(head[3], head[4], stream, payload));
+            bytes = rest;
+        }
+        frames
+    }
+
     /// The error code of a RST_STREAM or GOAWAY.
     pub fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
