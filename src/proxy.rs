@@ -9,6 +9,7 @@ mod connection;
 mod counts;
 pub mod detect;
 mod edge;
+mod extended_connect;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod headers;
@@ -19,6 +20,7 @@ mod listener;
 pub mod proxy_protocol;
 mod record;
 mod reply;
+mod resets;
 mod route;
 pub mod socket;
 mod stack;

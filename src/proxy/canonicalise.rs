@@ -2,6 +2,7 @@
 
 use super::authority::{Authority, request_authority};
 use super::canonical::{Canonical, canonical};
+use super::extended_connect;
 use super::headers::{self, HeadLimits, HeadRefusal, forwarded, grpc};
 use super::worker::Worker;
 use crate::mesh::HttpChain;
@@ -73,8 +74,10 @@ fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Res
         ..HeadLimits::default()
     };
     let seen = headers::inspect(head.version, target, &head.headers, &limits).map_err(refuse_head)?;
-    // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came.
-    let upgrade = settings.upgrades && head.version == Version::HTTP_11;
+    // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came. That of HTTP/2 is an extended CONNECT.
+    let upgrade = settings.upgrades
+        && head.version >= Version::HTTP_11
+        && !extended_connect::offers_http2(&head.headers);
     let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
         .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
     let rewritten = match canonical(&head.method, &head.uri, settings.path_normalization) {
@@ -97,6 +100,7 @@ fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Res
         retarget(&mut head.uri, rewritten, &head.method)?;
     }
     headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).map_err(refuse_head)?;
+    extended_connect::check(head)?;
     headers::join_cookies(&mut head.headers, seen);
     if settings.edge {
         headers::strip_control(&mut head.headers, seen);

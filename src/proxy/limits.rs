@@ -72,6 +72,20 @@ pub const LIMITS: &[Limit] = &[
         "Streams opened and reset before the connection is ended (rapid reset).",
     ),
     limit(
+        "premature_resets",
+        250,
+        "streams",
+        "downstream connection",
+        "Streams reset within a second and before their answer, half of all from 500 on, before the connection is closed (Envoy).",
+    ),
+    limit(
+        "replay_body",
+        64 * 1024,
+        "bytes",
+        "request",
+        "A longer request body is not sent again on another connection.",
+    ),
+    limit(
         "stream_window",
         64 * 1024,
         "bytes",
@@ -118,7 +132,7 @@ pub const LIMITS: &[Limit] = &[
         4096,
         "addresses",
         "worker",
-        "Original destinations whose connections are kept for reuse.",
+        "Original destinations whose connections are kept for reuse; and as many clients that PROXY protocol names.",
     ),
     limit(
         "tcp_buffer",

@@ -10,7 +10,7 @@ use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
 use bytes::Bytes;
 use filter_api::{Body, ConnectionFacts, Cx, Error, Facts, Meter, Observers, Reason, Request, Response};
 use http::header::{CONTENT_LENGTH, SERVER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
@@ -400,6 +400,13 @@ impl Recorded {
     /// The head announces no trailers to an HTTP/1 downstream: any that come are lost, and counted.
     pub(crate) fn lose_trailers(&mut self) {
         self.trailers_lost = true;
+    }
+
+    /// The codec answers otherwise than the stack did.
+    pub(crate) fn restate(&mut self, status: StatusCode) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.status = status.as_u16();
+        }
     }
 
     /// Takes the body apart for a tunnel: its observers and its record outlive the HTTP exchange.

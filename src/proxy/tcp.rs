@@ -32,7 +32,7 @@ const CONNECT_ATTEMPTS: usize = 3;
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     tunnel: &Tunnel,
-    facts: &ConnectionFacts,
+    facts: &Arc<ConnectionFacts>,
     chain: &Tcp,
     io: Io,
 ) {
@@ -99,7 +99,7 @@ pub(super) async fn serve(
 async fn open<'a>(
     worker: &Rc<Worker>,
     destination: Option<&'a Arc<Destination>>,
-    facts: &ConnectionFacts,
+    facts: &Arc<ConnectionFacts>,
 ) -> Result<(&'a Arc<Destination>, super::stream::Stream, Picked), Error> {
     let Some(destination) = destination else { return Err(Reason::NoRoute.into()) };
     let Some(cluster) = &destination.cluster else {
