@@ -1,6 +1,6 @@
 //! HTTP connections: hyper is the codec, the stack does the work.
 
-use super::connection::{Busy, Downstream, Io};
+use super::connection::{Busy, Downstream, Io, StreamExecutor};
 use super::record::Recorded;
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
@@ -43,7 +43,7 @@ where
     let io = TokioIo::new(io);
     if version == Protocol::Http2 {
         let streams = settings.max_concurrent_streams.max(1);
-        let connection = http2::Builder::new(LocalExecutor)
+        let connection = http2::Builder::new(StreamExecutor::new(conn.clone()))
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams.min(256)))
@@ -170,15 +170,5 @@ fn announce_trailers(response: &mut http::Response<Recorded>) {
     if grpc && !announced {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
         response.headers_mut().insert(TRAILER, names);
-    }
-}
-
-/// Runs the tasks of an HTTP/2 connection on its own worker.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }
