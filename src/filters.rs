@@ -1,6 +1,6 @@
 //! The table of filters. A new filter is one line here; mesh, snapshot and stack take it from this table.
 
-use filter_api::{Keep, Slot, Slots, Spec};
+use filter_api::{ConnectionFacts, End, Error, Keep, Observers, Outcome, Slot, Slots, Spec, admit};
 use serde::{Deserialize, Serialize};
 
 macro_rules! filters {
@@ -53,6 +53,21 @@ macro_rules! filters {
             }
         }
 
+        /// Asks the filters of a port about a connection, in the order of the table. What comes back is told how it ends.
+        ///
+        /// # Errors
+        ///
+        /// The first refusal. The filters before it have been told then.
+        #[allow(unused_mut, unused_variables, reason = "the table may be empty")]
+        pub fn on_connection(slots: &Slots, connection: &ConnectionFacts) -> Result<Observers, Error> {
+            let mut admitted = Observers::new();
+            $(if let Err(error) = admit(slots, port::$port, connection, &mut admitted) {
+                ended(admitted, Outcome::Reset(error.reason()), 0);
+                return Err(error);
+            })*
+            Ok(admitted)
+        }
+
         impl RouteSettings {
             /// Compiles the settings of a route and those of one of its destinations after them. The error names filter and field.
             pub fn compile(&self, destination: &Self, keep: &Keep) -> Result<Slots, String> {
@@ -73,6 +88,13 @@ filters! {
         transform: filter_transform::Transform,
         timeout: filter_timeout::Timeout,
     ]
+}
+
+/// Tells the filters that let a connection go on how it ended, after so many bytes of both directions.
+pub fn ended(admitted: Observers, outcome: Outcome, bytes: u64) {
+    for observer in admitted {
+        observer.on_end(&End { outcome, bytes, trailers: None });
+    }
 }
 
 fn compile_all<'a, F: Spec>(

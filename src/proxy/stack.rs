@@ -1,5 +1,6 @@
 //! The stack: one typed expression, outermost layer first. Its order never changes; what a port or a route wants from a filter is data.
 
+use super::admit::AdmitLayer;
 use super::record::{RecordLayer, Recorded};
 use super::reply::ReplyLayer;
 use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::Worker};
@@ -24,6 +25,8 @@ pub(crate) fn build(
         // Turns failures into answers, and a panic into a failure.
         .layer(ReplyLayer(worker.clone()))
         .layer(CheckLayer::new(worker.clone(), canonicalise::check))
+        // With the request, before the upstream hears of it: a tunnel is a connection, and the filters of the port may refuse it.
+        .layer(AdmitLayer)
         .layer(CheckLayer::new(worker.clone(), route::check))
         .layer(FilterLayer::<Transform>::new(filters::route::transform))
         .layer(TimeoutLayer::new(filters::route::timeout))

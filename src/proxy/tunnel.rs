@@ -23,6 +23,7 @@ pub(super) fn start(
     let tunnel = worker.open_tunnel(direction);
     tokio::task::spawn_local(async move {
         let (mut recorder, observers) = (recorder, observers);
+        let mut bytes = 0;
         let _tunnel = tunnel.clone();
         let result = match tokio::join!(downstream, upstream) {
             (Ok(downstream), Ok(upstream)) => {
@@ -30,6 +31,7 @@ pub(super) fn start(
                 let idle = recorder.as_ref().map_or(Duration::ZERO, Recorder::connection_idle_timeout);
                 let flow = Flow::new(idle);
                 let ended = tcp::copy_both(downstream, upstream, &flow, &tunnel).await;
+                bytes = flow.received() + flow.sent();
                 if let Some(recorder) = &mut recorder {
                     recorder.tunnelled(flow.received(), flow.sent());
                 }
@@ -43,7 +45,7 @@ pub(super) fn start(
             Err(reason) => (Outcome::Reset(reason), Ending::Broken(reason)),
         };
         for observer in observers {
-            observer.on_end(&End { outcome, bytes: 0, trailers: None });
+            observer.on_end(&End { outcome, bytes, trailers: None });
         }
         if let Some(recorder) = &mut recorder {
             recorder.finish(ending);

@@ -13,6 +13,7 @@ pub(crate) use register::Tunnel;
 pub(crate) use shared::Accepted;
 pub use shared::Shared;
 
+use super::carried::Bytes;
 use super::connection::Conn;
 use super::labels::LabelCache;
 use super::listener::{self, Socket};
@@ -61,6 +62,7 @@ pub(crate) struct Worker {
     pub(super) clock: Arc<Clock>,
     conns: RefCell<Vec<Rc<Conn>>>,
     exchanges: RefCell<Vec<Rc<Activity>>>,
+    carried: RefCell<Vec<Rc<Bytes>>>,
     /// The clusters of the last snapshot that was reconciled, by id.
     clusters: RefCell<FxHashMap<u32, Arc<Cluster>>>,
     tunnels: Rc<Tunnels>,
@@ -115,6 +117,7 @@ impl Worker {
             clock: Arc::new(Clock::new()),
             conns: RefCell::default(),
             exchanges: RefCell::default(),
+            carried: RefCell::default(),
             clusters: RefCell::default(),
             tunnels: Rc::default(),
             snapshot: RefCell::new(snapshot),

@@ -92,7 +92,7 @@ pub(super) fn web(routes: &str) -> ChainProtocol {
 
 pub(super) fn bytes(clusters: Vec<WeightedCluster>) -> ChainProtocol {
     let target = TcpTarget::Clusters(clusters);
-    ChainProtocol::Tcp(Arc::new(TcpChain { target, idle_timeout: Duration::ZERO, origin: Origin::BUILT_IN }))
+    ChainProtocol::Tcp(Arc::new(TcpChain::new(target, Duration::ZERO, Origin::BUILT_IN)))
 }
 
 pub(super) fn head(uri: &str) -> http::request::Parts {

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// How often connections and exchanges are looked at while there are any under way.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often while bytes may flow on TCP connections, for they are counted then.
+const COUNT_TICK: Duration = Duration::from_secs(5);
+
 /// How often when all of them are idle.
 const IDLE_TICK: Duration = Duration::from_secs(15);
 
@@ -82,6 +85,9 @@ impl Worker {
             for activity in exchanges {
                 activity.expire(now);
             }
+            for bytes in &*self.carried.borrow() {
+                bytes.count(&self);
+            }
             let clusters = self.clusters.borrow();
             self.pools.expire(now, |cluster| clusters.get(&cluster).map(|cluster| cluster.mesh.pool.clone()));
             self.counts.pool_sizes(&self.metrics, |cluster| self.pools.count(cluster));
@@ -92,6 +98,8 @@ impl Worker {
         let (conns, exchanges) = (self.conns.borrow(), self.exchanges.borrow());
         if !exchanges.is_empty() || conns.iter().any(|conn| conn.is_waiting()) {
             Some(TICK)
+        } else if !self.carried.borrow().is_empty() {
+            Some(COUNT_TICK)
         } else if conns.is_empty() && self.pools.are_empty() {
             None
         } else {
