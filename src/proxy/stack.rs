@@ -12,29 +12,40 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use tower::{Service, ServiceBuilder};
 
+/// The stack of a worker, with something in its two extension slots or with nothing.
+macro_rules! stack {
+    ($worker:expr $(, $before_route:expr, $after_route:expr)?) => {{
+        let worker: &Rc<Worker> = $worker;
+        let innermost = worker.clone();
+        ServiceBuilder::new()
+            // Sees every outcome: answers and failures of all layers below, panics, and exchanges that were dropped.
+            .layer(RecordLayer::new(worker.clone()))
+            // Turns failures into answers, and a panic into a failure.
+            .layer(ReplyLayer(worker.clone()))
+            .layer(CheckLayer::new(worker.clone(), canonicalise::check))
+            $(.layer($before_route))?
+            // With the request, before the upstream hears of it: a tunnel is a connection, and the filters of the port may refuse it.
+            .layer(AdmitLayer)
+            .layer(CheckLayer::new(worker.clone(), route::check))
+            $(.layer($after_route))?
+            .layer(FilterLayer::<Transform>::new(filters::route::transform))
+            .layer(TimeoutLayer::new(filters::route::timeout))
+            .layer(cluster::PickLayer::new(worker.clone()))
+            .service(tower::service_fn(move |(request, picked)| {
+                // Boxed, the one allocation of the stack: every layer above moves its inner future, and this one is large.
+                Box::pin(upstream::call(innermost.clone(), request, picked))
+            }))
+    }};
+}
+
 /// Builds the stack of one worker.
 pub(crate) fn build(
     worker: &Rc<Worker>,
 ) -> impl Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static>
 + Clone
-+ 'static {
-    let innermost = worker.clone();
-    ServiceBuilder::new()
-        // Sees every outcome: answers and failures of all layers below, panics, and exchanges that were dropped.
-        .layer(RecordLayer::new(worker.clone()))
-        // Turns failures into answers, and a panic into a failure.
-        .layer(ReplyLayer(worker.clone()))
-        .layer(CheckLayer::new(worker.clone(), canonicalise::check))
-        // With the request, before the upstream hears of it: a tunnel is a connection, and the filters of the port may refuse it.
-        .layer(AdmitLayer)
-        .layer(CheckLayer::new(worker.clone(), route::check))
-        .layer(FilterLayer::<Transform>::new(filters::route::transform))
-        .layer(TimeoutLayer::new(filters::route::timeout))
-        .layer(cluster::PickLayer::new(worker.clone()))
-        .service(tower::service_fn(move |(request, picked)| {
-            // Boxed, the one allocation of the stack: every layer above moves its inner future, and this one is large.
-            Box::pin(upstream::call(innermost.clone(), request, picked))
-        }))
++ 'static
++ use<> {
+    stack!(worker)
 }
 
 #[cfg(test)]
