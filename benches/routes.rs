@@ -45,6 +45,7 @@ fn mesh_of(services: usize) -> Mesh {
         hand_over: false,
         proxy_protocol: None,
         detection_timeout: Duration::ZERO,
+        handshake_timeout: Duration::ZERO,
         chains: vec![Arc::new(chain)],
         default_chain: None,
         origin: Origin::BUILT_IN,

@@ -302,3 +302,41 @@ async fn an_http_2_stream_with_a_closed_window_is_ended_and_its_connection_goes_
 async fn an_http_2_stream_that_its_client_stops_reading_is_ended_and_its_connection_goes_on() {
     streams_that_nobody_reads(20_000).await;
 }
+
+#[tokio::test]
+async fn the_bytes_of_a_tcp_connection_are_counted_while_it_lives_and_exactly_at_its_end() {
+    let echo = Upstream::echo().await;
+    let port = free_port();
+    let objects = support::objects::service_at("db.shop", port, "TCP", &[echo.address])
+        + &format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: client, namespace: shop}}
+spec:
+  egress:
+  - {{port: {{number: {port}, name: tcp, protocol: TCP}}, bind: 127.0.0.1, captureMode: NONE, hosts: [\"./*\"]}}
+"
+        );
+    let proxy = Proxy::start(&objects).await;
+    let mut raw = Raw::connect(([127, 0, 0, 1], port).into()).await;
+    raw.send("ping").await;
+    assert_eq!(raw.exactly(4).await, b"ping");
+    let began = std::time::Instant::now();
+    while metric(&proxy, "istio_tcp_sent_bytes_total").await < 4.0 {
+        assert!(began.elapsed() < Duration::from_secs(15), "{}", proxy.complaints());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(metric(&proxy, "istio_tcp_connections_closed_total").await, 0.0);
+    raw.send("pong!").await;
+    assert_eq!(raw.exactly(5).await, b"pong!");
+    raw.finish().await;
+    assert!(raw.is_at_end().await);
+    while metric(&proxy, "istio_tcp_connections_closed_total").await == 0.0 {
+        assert!(began.elapsed() < Duration::from_secs(15));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for family in ["istio_tcp_sent_bytes_total", "istio_tcp_received_bytes_total"] {
+        assert_eq!(metric(&proxy, family).await, 9.0, "{family}");
+    }
+}

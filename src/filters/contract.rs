@@ -15,7 +15,7 @@ pub struct Ledger(Mutex<Pages>);
 
 /// See [`Ledger`].
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Pages {
+pub(crate) struct Pages {
     pub(crate) requests: u32,
     pub(crate) request_ends: Vec<(Outcome, u64)>,
     pub(crate) connections: u32,
@@ -67,6 +67,7 @@ pub enum What {
 }
 
 /// Asks somebody else before a request goes on, as external authorization does; says no where `x-verdict: no` is.
+#[derive(Debug)]
 pub struct Waiting;
 
 impl Spec for Waiting {
@@ -101,6 +102,7 @@ impl Filter for Waiting {
 }
 
 /// Holds a permit until the request or the connection is over.
+#[derive(Debug)]
 pub struct Permit;
 
 impl Spec for Permit {
