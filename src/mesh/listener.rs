@@ -26,8 +26,11 @@ pub struct Listener {
     pub hand_over: bool,
     /// Expect a PROXY protocol header from these peers.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// How long the first bytes may take before the connection counts as plain TCP. Zero: for ever.
+    /// How long the first bytes may take before the connection counts as plain TCP, where both HTTP and TCP are served. Zero:
+    /// [`handshake_timeout`](Self::handshake_timeout).
     pub detection_timeout: Duration,
+    /// How long a PROXY protocol header may take, and the first bytes where HTTP alone is served. Zero: for ever.
+    pub handshake_timeout: Duration,
     /// Chains; the most specific match wins, as in Envoy.
     pub chains: Vec<Arc<FilterChain>>,
     /// Chain for connections that no other matches; `None`: they are closed with `NR`.
@@ -229,8 +232,17 @@ pub struct TcpChain {
     pub target: TcpTarget,
     /// Ends a connection that carries no byte for so long. Zero: never.
     pub idle_timeout: Duration,
+    /// Settings of the filters that judge a connection.
+    pub filters: filters::PortSettings,
     /// Where it was written.
     pub origin: Origin,
+}
+
+impl TcpChain {
+    /// A chain that lets every connection pass.
+    pub fn new(target: TcpTarget, idle_timeout: Duration, origin: Origin) -> Self {
+        Self { target, idle_timeout, filters: filters::PortSettings::default(), origin }
+    }
 }
 
 /// Where the bytes of a connection go.

@@ -54,7 +54,7 @@ pub const LIMITS: &[Limit] = &[
         300,
         "seconds",
         "request",
-        "No byte either way for so long, also because an HTTP/1 client stopped reading: 408 SI, or the stream is reset.",
+        "No byte either way for so long, also because the client stopped reading: 408 SI, or the stream is reset.",
     ),
     limit(
         "idle_timeout",
@@ -99,7 +99,13 @@ pub const LIMITS: &[Limit] = &[
         "stream",
         "What may wait to be written to a reader that stopped.",
     ),
-    limit("proxy_header_timeout", 5, "seconds", "downstream connection", "Time for a PROXY protocol header."),
+    limit(
+        "handshake_timeout",
+        10,
+        "seconds",
+        "downstream connection",
+        "Time for a PROXY protocol header, and for the first bytes to show the protocol: then a connection is closed where HTTP is declared, else plain TCP.",
+    ),
     limit(
         "client_hello",
         16 * 1024,

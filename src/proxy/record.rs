@@ -44,6 +44,8 @@ pub(crate) struct Recorded {
     busy: Option<Busy>,
     /// The codec will not send trailers: HTTP/1, and the head announced none.
     trailers_lost: bool,
+    /// HTTP/2: the last byte has only gone once the codec lets go of the body, which waits for the client's window.
+    multiplexed: bool,
 }
 
 /// Watches one exchange from its head to its last byte. Dropped early, it records that the downstream went away.
@@ -65,7 +67,9 @@ type KeptHeaders = SmallVec<[Option<HeaderValue>; 2]>;
 /// When an exchange last moved a byte, for the worker's clock to find the ones that stand still.
 #[derive(Debug)]
 pub(crate) struct Activity {
+    /// As far as the clock has seen it: a byte is noted in `moved`, and counts as of the next tick.
     last: Cell<tokio::time::Instant>,
+    moved: Cell<bool>,
     limit: Duration,
     meter: Option<Arc<Meter>>,
     metered: Cell<u64>,
@@ -158,7 +162,8 @@ impl Recorder {
             .downcast_ref::<Http>()
             .map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
         let activity = Rc::new(Activity {
-            last: Cell::new(worker.clock()),
+            last: Cell::new(request.cx.started.into()),
+            moved: Cell::new(false),
             limit,
             meter,
             metered: Cell::new(0),
@@ -213,14 +218,14 @@ impl Recorder {
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(
             head,
-            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false },
+            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false, multiplexed: false },
         )
     }
 
     /// Another byte went to the downstream.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes_sent += bytes as u64;
-        self.activity.last.set(self.worker.clock());
+        self.activity.moved.set(true);
     }
 
     /// How long the tunnel that the exchange opens may carry nothing: as long as any connection of the port. Zero: for ever.
@@ -360,7 +365,7 @@ impl Activity {
             return;
         }
         let metered = self.meter.as_ref().map_or(0, |meter| meter.bytes());
-        if self.metered.replace(metered) != metered {
+        if self.moved.take() | (self.metered.replace(metered) != metered) {
             self.last.set(now);
         }
         if now - self.last.get() >= self.limit {
@@ -376,7 +381,13 @@ impl Activity {
         }
     }
 
-    fn watch(&self, task: &Context<'_>) {
+    /// True once nothing has moved for longer than the limit.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.get() && !self.over.get()
+    }
+
+    /// Wakes this task when the limit is reached.
+    pub(crate) fn watch(&self, task: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         match &*waker {
             Some(waker) if waker.will_wake(task.waker()) => {}
@@ -388,8 +399,11 @@ impl Activity {
 impl Recorded {
     /// Counts the connection as busy until the body has ended.
     pub(crate) fn keep_busy(&mut self, busy: Busy, http1: bool) {
-        if http1 && let Some(recorder) = &self.recorder {
-            *recorder.activity.conn.borrow_mut() = Some(busy.conn().clone());
+        self.multiplexed = !http1;
+        match &self.recorder {
+            Some(recorder) if http1 => *recorder.activity.conn.borrow_mut() = Some(busy.conn().clone()),
+            Some(recorder) => busy.conn().answers(recorder.activity.clone()),
+            None => {}
         }
         self.busy = Some(busy);
     }
@@ -434,7 +448,7 @@ impl HttpBody for Recorded {
             Poll::Ready(Some(Ok(frame))) => match (frame.data_ref(), frame.trailers_ref()) {
                 (Some(data), _) => {
                     recorder.sent(data.len());
-                    this.body.is_end_stream().then_some(Ending::Complete(None))
+                    (!this.multiplexed && this.body.is_end_stream()).then_some(Ending::Complete(None))
                 }
                 (None, trailers) => {
                     if this.trailers_lost && trailers.is_some_and(|trailers| !trailers.is_empty()) {
@@ -471,8 +485,12 @@ impl Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // A codec that knows the length, or that there is no body, stops asking once it has it all.
-        if self.recorder.is_some() && self.body.is_end_stream() {
+        let Some(recorder) = &self.recorder else { return };
+        if recorder.activity.expired.get() {
+            self.body.reset(Reason::StreamIdle);
+            self.end(Ending::Broken(Reason::StreamIdle));
+        } else if self.body.is_end_stream() {
+            // A codec that knows the length, or that there is no body, stops asking once it has it all.
             self.end(Ending::Complete(None));
         }
     }

@@ -275,7 +275,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long one exchange may stand still.
     pub stream_idle_timeout: Duration,
-    /// The most time for detection and TLS handshake.
+    /// The most time for a PROXY protocol header, and for the first bytes that show the protocol; `meshConfig.protocolDetectionTimeout` wins where a
+    /// connection may be plain TCP.
     pub handshake_timeout: Duration,
 }
 

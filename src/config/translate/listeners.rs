@@ -23,6 +23,7 @@ pub(super) fn listener(world: &World<'_>, name: &str, direction: Direction, orig
         hand_over: false,
         proxy_protocol: None,
         detection_timeout: world.settings.detection_timeout(),
+        handshake_timeout: world.proxy.limits.handshake_timeout.into(),
         chains: Vec::new(),
         default_chain: None,
         origin,

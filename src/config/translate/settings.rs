@@ -85,7 +85,7 @@ impl<'a> Settings<'a> {
         self.list(|config| &config.default_destination_rule_export_to)
     }
 
-    /// How long the first bytes may take. Istio's default is for ever.
+    /// How long the first bytes may take. Zero: as long as any handshake; Istio waits for ever.
     pub(super) fn detection_timeout(&self) -> Duration {
         self.pick(|config| config.protocol_detection_timeout).map_or(Duration::ZERO, Into::into)
     }
