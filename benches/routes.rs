@@ -46,7 +46,6 @@ fn mesh_of(services: usize) -> Mesh {
         proxy_protocol: None,
         handshake_timeout: Duration::ZERO,
         detection_timeout: Duration::ZERO,
-        handshake_timeout: Duration::ZERO,
         chains: vec![Arc::new(chain)],
         default_chain: None,
         origin: Origin::BUILT_IN,
