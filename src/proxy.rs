@@ -31,6 +31,7 @@ mod tcp;
 mod tunnel;
 mod upstream;
 mod worker;
+pub mod xfcc;
 
 pub(crate) use canonicalise::canonicalise;
 pub use limits::{LIMITS, Limit};
