@@ -316,3 +316,23 @@ impl Drop for Busy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_just_begun_is_new_however_old_the_clock_is() {
+        let phase = Phase {
+            state: AtomicU8::new(IDLE),
+            since: AtomicU64::new(5),
+            clock: Arc::new(Clock::new()),
+            multiplexed: AtomicBool::new(false),
+        };
+        assert_eq!(phase.age(14_005), Duration::from_secs(14));
+        phase.read();
+        assert_eq!(phase.state.load(Ordering::Relaxed), HEAD);
+        assert_eq!(phase.age(15_000), Duration::ZERO, "the first tick notes when it began");
+        assert_eq!(phase.age(16_000), Duration::from_secs(1));
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(in crate::proxy) fn new() -> Self {
         let (millis, resting) = (AtomicU64::new(0), AtomicBool::new(false));
         Self { started: Instant::now(), millis, resting, tick: Notify::new() }
     }
@@ -105,5 +105,28 @@ impl Worker {
         } else {
             Some(IDLE_TICK)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Waker};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_rested_is_right_before_anything_is_noted_by_it() {
+        let clock = Rc::new(Clock::new());
+        let waiting = {
+            let clock = clock.clone();
+            async move { clock.wait(Some(IDLE_TICK)).await }
+        };
+        let mut waiting = std::pin::pin!(waiting);
+        let mut task = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut task).is_pending());
+        tokio::time::advance(Duration::from_secs(14)).await;
+        assert_eq!(Instant::now() - clock.now(), Duration::from_secs(14), "it rests");
+        clock.hurry();
+        assert_eq!(clock.now(), Instant::now());
+        assert!(waiting.as_mut().poll(&mut task).is_ready(), "and ticks soon again");
     }
 }
