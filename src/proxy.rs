@@ -1,8 +1,10 @@
 //! The data path, in the order a request meets it.
 
+mod admit;
 pub mod authority;
 pub mod canonical;
 mod canonicalise;
+mod carried;
 mod check;
 mod cluster;
 mod connection;

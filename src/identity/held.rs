@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::certificate::sha256;
 use super::error::{Error, written};
-use super::material::{Identity, Purpose};
+use super::material::{Certificate, Identity, Purpose};
 use super::pem::Pem;
 use crate::config::finding::{Finding, Severity};
 
@@ -250,8 +250,8 @@ impl Held {
         let Some(current) = self.current.load_full() else { return Vec::new() };
         let own = current.certificate();
         let parts = [
-            ("leaf", own.map(|own| own.leaf_expires())),
-            ("intermediate", own.and_then(|own| own.intermediate_expires())),
+            ("leaf", own.map(Certificate::leaf_expires)),
+            ("intermediate", own.and_then(Certificate::intermediate_expires)),
             ("root", current.trust().expires(now)),
         ];
         parts.into_iter().filter_map(|(part, end)| Some((part, end?))).collect()

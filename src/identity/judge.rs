@@ -104,11 +104,10 @@ impl Judge {
     pub(super) fn principal(&self, leaf: &Read) -> Result<Option<Principal>, Refused> {
         let Rule::Mesh(expected) = &*self.rule else { return Ok(None) };
         let principal = workload(leaf)?;
-        if let Some(ours) = self.trust.domains().filter(|ours| !ours.contains(principal.trust_domain())) {
-            return Err(Refused::TrustDomain {
-                found: principal.trust_domain().to_owned(),
-                ours: ours.to_string(),
-            });
+        let ours = self.trust.domains();
+        if !ours.is_some_and(|ours| ours.contains(principal.trust_domain())) {
+            let ours = ours.map_or_else(|| "none".to_owned(), ToString::to_string);
+            return Err(Refused::TrustDomain { found: principal.trust_domain().to_owned(), ours });
         }
         let id = leaf.uris.first().map_or("", |id| id);
         if expected.is_empty() || expected.iter().any(|name| name.matches(id)) {

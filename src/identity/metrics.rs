@@ -1,5 +1,6 @@
 //! What metrics say of an identity.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::held::Held;
@@ -37,9 +38,9 @@ static STATE: Bundle = Bundle {
             kind: Kind::Gauge,
         },
         Spec {
-            name: "sidegate_identity_refused",
-            help: "Deliveries of the source that were kept out, one for each new reason.",
-            kind: Kind::Gauge,
+            name: "sidegate_identity_refused_total",
+            help: "Deliveries of the source that were kept out, counted once for each new reason.",
+            kind: Kind::Counter,
         },
     ],
 };
@@ -49,6 +50,7 @@ static STATE: Bundle = Bundle {
 pub struct IdentityMetrics {
     state: Series,
     ends: [(&'static str, Series); 3],
+    refused: AtomicU64,
 }
 
 impl IdentityMetrics {
@@ -63,7 +65,8 @@ impl IdentityMetrics {
     #[must_use]
     pub fn new(registry: &Registry, name: &str) -> Self {
         let end = |part| (part, registry.series(&EXPIRY, &[name, part]));
-        Self { state: registry.series(&STATE, &[name]), ends: ["leaf", "intermediate", "root"].map(end) }
+        let ends = ["leaf", "intermediate", "root"].map(end);
+        Self { state: registry.series(&STATE, &[name]), ends, refused: AtomicU64::new(0) }
     }
 
     /// Shows `held` as it is at `now`.
@@ -76,7 +79,9 @@ impl IdentityMetrics {
         registry.set(&self.state, Self::AGE, held.age(now).map_or(0, |age| age.as_secs().cast_signed()));
         registry.set(&self.state, Self::GENERATION, generation.cast_signed());
         registry.set(&self.state, Self::TRUST, trust.cast_signed());
-        registry.set(&self.state, Self::REFUSED, held.failures().cast_signed());
+        let failures = held.failures();
+        let counted = self.refused.swap(failures, Ordering::Relaxed);
+        registry.add(&self.state, Self::REFUSED, failures.saturating_sub(counted));
         for (part, end) in held.ends(now) {
             let left = match end.duration_since(now) {
                 Ok(left) => left.as_secs().cast_signed(),

@@ -257,8 +257,17 @@ pub struct TcpChain {
     pub target: TcpTarget,
     /// Ends a connection that carries no byte for so long. Zero: never.
     pub idle_timeout: Duration,
+    /// Settings of the filters that judge a connection.
+    pub filters: filters::PortSettings,
     /// Where it was written.
     pub origin: Origin,
+}
+
+impl TcpChain {
+    /// A chain that lets every connection pass.
+    pub fn new(target: TcpTarget, idle_timeout: Duration, origin: Origin) -> Self {
+        Self { target, idle_timeout, filters: filters::PortSettings::default(), origin }
+    }
 }
 
 /// Where the bytes of a connection go.

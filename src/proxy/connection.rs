@@ -4,9 +4,11 @@ mod arrival;
 mod conn;
 mod io;
 mod look;
+mod streams;
 
 pub(crate) use conn::{Busy, Close, Conn};
 pub(crate) use io::Io;
+pub(crate) use streams::StreamExecutor;
 
 use super::http;
 use super::record::Recorded;

@@ -1,6 +1,6 @@
 //! HTTP connections: hyper is the codec, the stack does the work.
 
-use super::connection::{Busy, Downstream, Io};
+use super::connection::{Busy, Downstream, Io, StreamExecutor};
 use super::extended_connect;
 use super::record::Recorded;
 use super::resets::{Resets, Unanswered};
@@ -49,7 +49,7 @@ where
     let io = TokioIo::new(io);
     if version == Protocol::Http2 {
         let streams = settings.max_concurrent_streams.max(1);
-        let mut builder = http2::Builder::new(LocalExecutor);
+        let mut builder = http2::Builder::new(StreamExecutor::new(conn.clone()));
         if settings.upgrades {
             builder.enable_connect_protocol();
         }
@@ -220,15 +220,5 @@ fn announce_trailers(response: &mut http::Response<Recorded>) {
     if grpc && !announced {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
         response.headers_mut().insert(TRAILER, names);
-    }
-}
-
-/// Runs the tasks of an HTTP/2 connection on its own worker.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }

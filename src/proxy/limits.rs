@@ -54,7 +54,7 @@ pub const LIMITS: &[Limit] = &[
         300,
         "seconds",
         "request",
-        "No byte either way for so long, also because an HTTP/1 client stopped reading: 408 SI, or the stream is reset.",
+        "No byte either way for so long, also because the client stopped reading: 408 SI, or the stream is reset.",
     ),
     limit(
         "idle_timeout",

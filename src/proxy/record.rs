@@ -44,6 +44,8 @@ pub(crate) struct Recorded {
     busy: Option<Busy>,
     /// The codec will not send trailers: HTTP/1, and the head announced none.
     trailers_lost: bool,
+    /// HTTP/2: the last byte has only gone once the codec lets go of the body, which waits for the client's window.
+    multiplexed: bool,
 }
 
 /// Watches one exchange from its head to its last byte. Dropped early, it records that the downstream went away.
@@ -216,7 +218,7 @@ impl Recorder {
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(
             head,
-            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false },
+            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false, multiplexed: false },
         )
     }
 
@@ -379,7 +381,13 @@ impl Activity {
         }
     }
 
-    fn watch(&self, task: &Context<'_>) {
+    /// True once nothing has moved for longer than the limit.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.get() && !self.over.get()
+    }
+
+    /// Wakes this task when the limit is reached.
+    pub(crate) fn watch(&self, task: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         match &*waker {
             Some(waker) if waker.will_wake(task.waker()) => {}
@@ -391,8 +399,11 @@ impl Activity {
 impl Recorded {
     /// Counts the connection as busy until the body has ended.
     pub(crate) fn keep_busy(&mut self, busy: Busy, http1: bool) {
-        if http1 && let Some(recorder) = &self.recorder {
-            *recorder.activity.conn.borrow_mut() = Some(busy.conn().clone());
+        self.multiplexed = !http1;
+        match &self.recorder {
+            Some(recorder) if http1 => *recorder.activity.conn.borrow_mut() = Some(busy.conn().clone()),
+            Some(recorder) => busy.conn().answers(recorder.activity.clone()),
+            None => {}
         }
         self.busy = Some(busy);
     }
@@ -437,7 +448,7 @@ impl HttpBody for Recorded {
             Poll::Ready(Some(Ok(frame))) => match (frame.data_ref(), frame.trailers_ref()) {
                 (Some(data), _) => {
                     recorder.sent(data.len());
-                    this.body.is_end_stream().then_some(Ending::Complete(None))
+                    (!this.multiplexed && this.body.is_end_stream()).then_some(Ending::Complete(None))
                 }
                 (None, trailers) => {
                     if this.trailers_lost && trailers.is_some_and(|trailers| !trailers.is_empty()) {
@@ -474,8 +485,12 @@ impl Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // A codec that knows the length, or that there is no body, stops asking once it has it all.
-        if self.recorder.is_some() && self.body.is_end_stream() {
+        let Some(recorder) = &self.recorder else { return };
+        if recorder.activity.expired.get() {
+            self.body.reset(Reason::StreamIdle);
+            self.end(Ending::Broken(Reason::StreamIdle));
+        } else if self.body.is_end_stream() {
+            // A codec that knows the length, or that there is no body, stops asking once it has it all.
             self.end(Ending::Complete(None));
         }
     }

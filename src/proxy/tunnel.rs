@@ -56,6 +56,7 @@ pub(super) fn start(
         let idle = recorder.as_ref().map_or(Duration::ZERO, Recorder::connection_idle_timeout);
         let flow = Flow::new(idle);
         let result = carry(downstream, upstream, &flow, &tunnel).await;
+        let bytes = flow.received() + flow.sent();
         if let Some(recorder) = &mut recorder {
             recorder.tunnelled(flow.received(), flow.sent());
         }
@@ -64,7 +65,7 @@ pub(super) fn start(
             Err(reason) => (Outcome::Reset(reason), Ending::Broken(reason)),
         };
         for observer in observers {
-            observer.on_end(&End { outcome, bytes: 0, trailers: None });
+            observer.on_end(&End { outcome, bytes, trailers: None });
         }
         if let Some(recorder) = &mut recorder {
             recorder.finish(ending);

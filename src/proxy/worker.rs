@@ -13,21 +13,24 @@ pub(crate) use register::Tunnel;
 pub(crate) use shared::Accepted;
 pub use shared::Shared;
 
+use super::carried::Bytes;
 use super::connection::Conn;
 use super::labels::LabelCache;
 use super::listener::{self, Socket};
-use super::record::Activity;
+use super::record::{Activity, Recorded};
 use super::stack;
 use super::upstream::Pools;
 use crate::identity::Keyring;
 use crate::mesh::{Direction, Name};
 use crate::snapshot::{Cluster, Snapshot};
 use crate::telemetry::metrics::WorkerMetrics;
+use filter_api::Request;
 use logs::Logs;
 use register::Tunnels;
 use rustc_hash::FxHashMap;
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -62,6 +65,7 @@ pub(crate) struct Worker {
     pub(super) clock: Arc<Clock>,
     conns: RefCell<Vec<Rc<Conn>>>,
     exchanges: RefCell<Vec<Rc<Activity>>>,
+    carried: RefCell<Vec<Rc<Bytes>>>,
     /// The clusters of the last snapshot that was reconciled, by id.
     clusters: RefCell<FxHashMap<u32, Arc<Cluster>>>,
     tunnels: Rc<Tunnels>,
@@ -69,12 +73,26 @@ pub(crate) struct Worker {
 }
 
 /// Runs a worker on the current thread until its commands end.
-pub(crate) fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) -> io::Result<()> {
+pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> io::Result<()> {
+    run_with(shared, commands, stack::build)
+}
+
+/// The same with a stack of its own.
+pub(super) fn run_with<S>(
+    shared: Arc<Shared>,
+    mut commands: mpsc::Receiver<Command>,
+    build: impl FnOnce(&Rc<Worker>) -> S,
+) -> io::Result<()>
+where
+    S: tower::Service<Request, Response = http::Response<Recorded>, Error = Infallible, Future: 'static>
+        + Clone
+        + 'static,
+{
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
         let worker = Rc::new(Worker::new(shared));
-        let stack = stack::build(&worker);
+        let stack = build(&worker);
         tokio::task::spawn_local(worker.clone().keep_time());
         let mut listeners: HashMap<Name, Vec<watch::Sender<bool>>> = HashMap::new();
         while let Some(command) = commands.recv().await {
@@ -116,6 +134,7 @@ impl Worker {
             clock: Arc::new(Clock::new()),
             conns: RefCell::default(),
             exchanges: RefCell::default(),
+            carried: RefCell::default(),
             clusters: RefCell::default(),
             tunnels: Rc::default(),
             snapshot: RefCell::new(snapshot),

@@ -77,11 +77,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
     };
     let table = RouteTable { name: "t".into(), hosts: vec![Arc::new(host)], ..RouteTable::default() };
     mesh.routes.insert("t".into(), Arc::new(table));
-    let tcp = TcpChain {
-        target: TcpTarget::Clusters(vec![to]),
-        idle_timeout: Duration::ZERO,
-        origin: Origin::BUILT_IN,
-    };
+    let tcp = TcpChain::new(TcpTarget::Clusters(vec![to]), Duration::ZERO, Origin::BUILT_IN);
     let chain = FilterChain {
         name: "chain".into(),
         matches: ChainMatch::default(),

@@ -45,10 +45,10 @@ impl Ca {
     }
 
     pub(super) fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
-        self.leaf_of(KeyPair::generate().unwrap(), change)
+        self.leaf_of(&KeyPair::generate().unwrap(), change)
     }
 
-    pub(super) fn leaf_of(&self, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    pub(super) fn leaf_of(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.serial_number = Some(SerialNumber::from(7));
@@ -57,7 +57,7 @@ impl Ca {
         params.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
         params.not_after = OffsetDateTime::now_utc() + Duration::hours(24);
         change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let certificate = params.signed_by(key, &self.issuer).unwrap().pem();
         Leaf { chain: certificate + &self.above, key: key.serialize_pem() }
     }
 

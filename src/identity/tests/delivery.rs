@@ -109,7 +109,7 @@ fn keys_of_every_usual_form_are_read() {
     let pkcs1 = pem("RSA PRIVATE KEY", tail(rsa.serialized_der(), &[2, 1, 0, 2, 0x82, 1, 1], 4));
     let forms = [(p256, Some(sec1)), (p384, None), (rsa, Some(pkcs1))];
     for (key, other) in forms {
-        let leaf = root.leaf_of(key, uri(CART));
+        let leaf = root.leaf_of(&key, uri(CART));
         identity(&leaf.with_roots(&root.pem), None);
         if let Some(text) = other {
             identity(

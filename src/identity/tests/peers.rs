@@ -286,7 +286,7 @@ async fn tls_1_2_is_spoken_with_those_who_know_no_better() {
     let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     let keys = [("ECDHE_RSA", rsa), ("ECDHE_ECDSA", p384)];
     for (kind, key) in keys {
-        let reviews = identity(&root.leaf_of(key, uri(REVIEWS)).with_roots(&root.pem), None);
+        let reviews = identity(&root.leaf_of(&key, uri(REVIEWS)).with_roots(&root.pem), None);
         let old = Tls { max: Some(TlsVersion::V12), ..Tls::default() };
         let settings =
             ClientSettings { tls: old, ..ClientSettings::new(Servers::Mesh(Vec::new()), alpn::CLIENT_TCP) };
@@ -356,4 +356,25 @@ fn settings_that_cannot_be_followed_are_refused_by_name() {
     let error =
         crate::identity::server_config(&[alone], &ServerSettings::new(Clients::Required, &[])).unwrap_err();
     assert!(error.to_string().contains("`ca.crt`"), "{error}");
+}
+
+#[tokio::test]
+async fn what_sidecars_of_istio_offer_is_answered_with_a_plain_protocol() {
+    let root = Ca::new("root");
+    let (server, cart) = (server(root.workload(REVIEWS)), root.workload(CART));
+    let offers: [(&[&[u8]], Option<&str>); 6] = [
+        (alpn::CLIENT_HTTP2, Some("h2")),
+        (alpn::CLIENT_HTTP1, Some("http/1.1")),
+        (&[b"istio-http/1.0", b"istio", b"http/1.0"], Some("http/1.0")),
+        (&[b"istio-peer-exchange", b"istio"], Some("istio")),
+        (&[b"h2", b"http/1.1"], Some("h2")),
+        (&[], None),
+    ];
+    for (offer, chosen) in offers {
+        let client = client_of(&cart, &ClientSettings::new(Servers::Mesh(Vec::new()), offer));
+        let facts = shake(&server, &client).await.0.unwrap();
+        assert_eq!(facts.alpn.as_deref(), chosen, "{offer:?}");
+    }
+    let odd = client_of(&cart, &ClientSettings::new(Servers::Mesh(Vec::new()), &[b"acme-tls/1"]));
+    assert!(shake(&server, &odd).await.1.unwrap_err().contains("no application protocol in common"));
 }

@@ -1,6 +1,7 @@
 //! A connection as the worker's clock and the drain see it.
 
 use crate::mesh::{Direction, HttpChain};
+use crate::proxy::record::Activity;
 use crate::proxy::worker::{Clock, Worker};
 use filter_api::Protocol;
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,8 @@ pub(crate) struct Conn {
     idle_timeout: Cell<Duration>,
     head_timeout: Cell<Duration>,
     max_duration: Cell<Duration>,
+    /// The exchange whose response has just begun, for its stream to take.
+    answering: RefCell<Option<Rc<Activity>>>,
     /// Place in the worker's list.
     pub(in crate::proxy) place: Cell<usize>,
 }
@@ -127,6 +130,7 @@ impl Conn {
             idle_timeout: Cell::new(Duration::ZERO),
             head_timeout: Cell::new(Duration::ZERO),
             max_duration: Cell::new(Duration::ZERO),
+            answering: RefCell::new(None),
             place: Cell::new(usize::MAX),
         })
     }
@@ -158,6 +162,15 @@ impl Conn {
     /// True while time matters soon: a head is on its way.
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.phase.state.load(Ordering::Relaxed), HEAD | BUSY)
+    }
+
+    /// On a stream of this connection a response begins.
+    pub(crate) fn answers(&self, activity: Rc<Activity>) {
+        *self.answering.borrow_mut() = Some(activity);
+    }
+
+    pub(super) fn take_answering(&self) -> Option<Rc<Activity>> {
+        self.answering.borrow_mut().take()
     }
 
     /// Whose traffic it carries.
@@ -301,5 +314,25 @@ impl Drop for Busy {
         if active == 0 {
             self.0.phase.enter(IDLE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_just_begun_is_new_however_old_the_clock_is() {
+        let phase = Phase {
+            state: AtomicU8::new(IDLE),
+            since: AtomicU64::new(5),
+            clock: Arc::new(Clock::new()),
+            multiplexed: AtomicBool::new(false),
+        };
+        assert_eq!(phase.age(14_005), Duration::from_secs(14));
+        phase.read();
+        assert_eq!(phase.state.load(Ordering::Relaxed), HEAD);
+        assert_eq!(phase.age(15_000), Duration::ZERO, "the first tick notes when it began");
+        assert_eq!(phase.age(16_000), Duration::from_secs(1));
     }
 }

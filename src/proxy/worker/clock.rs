@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// How often connections and exchanges are looked at while there are any under way.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often while bytes may flow on TCP connections, for they are counted then.
+const COUNT_TICK: Duration = Duration::from_secs(5);
+
 /// How often when all of them are idle.
 const IDLE_TICK: Duration = Duration::from_secs(15);
 
@@ -28,7 +31,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(in crate::proxy) fn new() -> Self {
         let (millis, resting) = (AtomicU64::new(0), AtomicBool::new(false));
         Self { started: Instant::now(), millis, resting, tick: Notify::new() }
     }
@@ -82,6 +85,9 @@ impl Worker {
             for activity in exchanges {
                 activity.expire(now);
             }
+            for bytes in &*self.carried.borrow() {
+                bytes.count(&self);
+            }
             let clusters = self.clusters.borrow();
             self.pools.expire(now, |cluster| clusters.get(&cluster).map(|cluster| cluster.mesh.pool.clone()));
             self.counts.pool_sizes(&self.metrics, |cluster| self.pools.count(cluster));
@@ -92,10 +98,35 @@ impl Worker {
         let (conns, exchanges) = (self.conns.borrow(), self.exchanges.borrow());
         if !exchanges.is_empty() || conns.iter().any(|conn| conn.is_waiting()) {
             Some(TICK)
+        } else if !self.carried.borrow().is_empty() {
+            Some(COUNT_TICK)
         } else if conns.is_empty() && self.pools.are_empty() {
             None
         } else {
             Some(IDLE_TICK)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Waker};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_rested_is_right_before_anything_is_noted_by_it() {
+        let clock = Rc::new(Clock::new());
+        let waiting = {
+            let clock = clock.clone();
+            async move { clock.wait(Some(IDLE_TICK)).await }
+        };
+        let mut waiting = std::pin::pin!(waiting);
+        let mut task = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut task).is_pending());
+        tokio::time::advance(Duration::from_secs(14)).await;
+        assert_eq!(Instant::now() - clock.now(), Duration::from_secs(14), "it rests");
+        clock.hurry();
+        assert_eq!(clock.now(), Instant::now());
+        assert!(waiting.as_mut().poll(&mut task).is_ready(), "and ticks soon again");
     }
 }

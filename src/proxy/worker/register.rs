@@ -2,6 +2,7 @@
 
 use super::{Accepted, Shared, Worker};
 use crate::mesh::Direction;
+use crate::proxy::carried::Bytes;
 use crate::proxy::connection::{Close, Conn};
 use crate::proxy::record::Activity;
 use filter_api::Reason;
@@ -72,6 +73,25 @@ impl Worker {
         if place < exchanges.len() {
             exchanges.swap_remove(place);
             if let Some(moved) = exchanges.get(place) {
+                moved.place.set(place);
+            }
+        }
+    }
+
+    /// The bytes of a TCP connection are to be counted from now on.
+    pub(in crate::proxy) fn begin_carrying(&self, bytes: &Rc<Bytes>) {
+        let mut carried = self.carried.borrow_mut();
+        bytes.place.set(carried.len());
+        carried.push(bytes.clone());
+        self.clock.hurry();
+    }
+
+    pub(in crate::proxy) fn end_carrying(&self, bytes: &Bytes) {
+        let mut carried = self.carried.borrow_mut();
+        let place = bytes.place.get();
+        if place < carried.len() {
+            carried.swap_remove(place);
+            if let Some(moved) = carried.get(place) {
                 moved.place.set(place);
             }
         }
