@@ -225,14 +225,21 @@ impl Keyring {
         Ok(made)
     }
 
-    /// Changes with everything that a peer can see of a client's side: connections of one value may be used for each other, those of different ones not.
-    pub fn client_generation(&self, tls: &UpstreamTls) -> u64 {
+    /// Our own identity as a URI; `None` without one.
+    pub fn own_uri(&self) -> Option<String> {
         let state = self.state.load();
-        let Some(client) = state.clients.get(tls) else { return 0 };
+        let identity = state.workload.as_ref()?.held().load()?;
+        let principal = identity.certificate()?.principal()?.as_str().to_owned();
+        Some(format!("spiffe://{principal}"))
+    }
+
+    /// Changes whenever whom we believe has changed: connections from before serve no new request. A renewed certificate of our own changes nothing.
+    pub fn trust_epoch(&self) -> u64 {
+        let state = self.state.load();
         let of = |watched: &Arc<Watched>| {
             watched.held().load().map_or(0, |identity| identity.trust().generation())
         };
-        client.trust.as_ref().map_or(0, of)
+        state.sources.values().map(of).sum()
     }
 
     /// Whether everything that listeners need to accept connections is there and valid.

@@ -5,10 +5,11 @@ use super::canonical::{Canonical, canonical};
 use super::extended_connect;
 use super::headers::{self, HeadLimits, HeadRefusal, forwarded, grpc};
 use super::worker::Worker;
-use crate::mesh::HttpChain;
+use super::xfcc::{self, XFCC};
+use crate::mesh::{ForwardClientCert, HttpChain};
 use crate::snapshot::Http;
-use filter_api::{Error, Reason, Request};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use filter_api::{Error, Peer, Reason, Request};
+use http::header::{CONTENT_LENGTH, EXPECT, Entry, HOST};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -19,8 +20,16 @@ pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error>
     let chain = request.cx.chain.clone();
     let Some(http) = chain.downcast_ref::<Http>() else { return Err(Reason::Internal.into()) };
     let settings = &*http.mesh;
-    let caller = Caller::new(settings, &request.head.headers, request.cx.connection.remote.ip());
+    if let Some(why) = request.cx.facts.borrow().refused.clone() {
+        return Err(Error::new(Reason::ConnectionRefused).detail(why.to_string()).closing());
+    }
+    let tls = request.cx.connection.tls.as_ref();
+    let peer = tls.and_then(|tls| tls.peer.as_deref());
+    let mut caller = Caller::new(settings, &request.head.headers, request.cx.connection.remote.ip());
+    caller.secure = tls.is_some();
+    let told = request.head.headers.contains_key(XFCC).then(|| taken(&mut request.head.headers));
     let result = make_canonical(settings, &mut request.head, caller);
+    tell_certificate(worker, settings, &mut request.head.headers, (peer, told));
     request.body.limit(settings.max_body_bytes);
     let mut facts = request.cx.facts.borrow_mut();
     facts.client = Some(caller.client);
@@ -47,6 +56,8 @@ struct Caller {
     peer: IpAddr,
     /// The client, as far as it can be believed.
     client: IpAddr,
+    /// It speaks TLS with us.
+    secure: bool,
 }
 
 impl Caller {
@@ -56,7 +67,7 @@ impl Caller {
             true => forwarded::client_at_edge(headers, peer, hops),
             false => forwarded::client_within(headers, peer, hops),
         };
-        Self { peer, client }
+        Self { peer, client, secure: false }
     }
 }
 
@@ -80,6 +91,12 @@ fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Res
         && !extended_connect::offers_http2(&head.headers);
     let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
         .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
+    if let Some(authority) = &authority
+        && !serves(settings, &authority.host)
+    {
+        let detail = format!("this TLS server does not serve {}", authority.host);
+        return Err(Error::new(Reason::Misdirected).detail(detail));
+    }
     let rewritten = match canonical(&head.method, &head.uri, settings.path_normalization) {
         Ok(Canonical::Unchanged) => None,
         Ok(Canonical::Rewritten(target)) => Some(target),
@@ -107,7 +124,11 @@ fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Res
         forwarded::append_forwarded_for(&mut head.headers, caller.peer);
         forwarded::set_external_address(&mut head.headers, caller.client);
     }
-    forwarded::set_forwarded_proto(&mut head.headers, false, !settings.edge || settings.trusted_hops > 0);
+    forwarded::set_forwarded_proto(
+        &mut head.headers,
+        caller.secure,
+        !settings.edge || settings.trusted_hops > 0,
+    );
     forwarded::ensure_request_id(&mut head.headers, !settings.edge || settings.trusted_hops > 0);
     // Over HTTP/1 hyper answers `100 Continue` as soon as the upstream wants the body: the expectation ends here. Over HTTP/2 it does not,
     // so the next server is asked (RFC 9110 section 10.1.1), whose refusal need not wait for the body.
@@ -131,6 +152,44 @@ fn check_length(limit: u64, headers: &HeaderMap) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a server that ends TLS serves a host; others serve all.
+fn serves(settings: &HttpChain, host: &str) -> bool {
+    settings.served_hosts.is_empty()
+        || settings.served_hosts.iter().any(|pattern| match pattern.strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => pattern == host,
+        })
+}
+
+/// Takes what the client said of certificates out of the head, so that no step between can mistake it for ours.
+fn taken(headers: &mut HeaderMap) -> Vec<HeaderValue> {
+    match headers.entry(XFCC) {
+        Entry::Occupied(said) => said.remove_entry_mult().1.collect(),
+        Entry::Vacant(_) => Vec::new(),
+    }
+}
+
+/// Says by which certificate the client proved itself, or what it said of others, as the chain wants it.
+fn tell_certificate(
+    worker: &Worker,
+    settings: &HttpChain,
+    headers: &mut HeaderMap,
+    (peer, told): (Option<&Peer>, Option<Vec<HeaderValue>>),
+) {
+    let mode = match settings.forward_client_cert {
+        ForwardClientCert::Sanitize => return,
+        ForwardClientCert::ForwardOnly => xfcc::Mode::ForwardOnly,
+        ForwardClientCert::AppendForward => xfcc::Mode::AppendForward,
+        ForwardClientCert::SanitizeSet => xfcc::Mode::SanitizeSet,
+        ForwardClientCert::AlwaysForwardOnly => xfcc::Mode::AlwaysForwardOnly,
+    };
+    for value in told.into_iter().flatten() {
+        headers.append(XFCC, value);
+    }
+    let by = peer.and_then(|_| worker.keyring().own_uri());
+    xfcc::apply(headers, mode, xfcc::Details::ISTIO, peer, by.as_deref());
 }
 
 /// The header is missing, or not written as matching reads it (case, final dot).

@@ -3,7 +3,7 @@
 use super::check::Early;
 use super::upstream::{EndpointPool, Place, Target};
 use super::worker::Worker;
-use crate::mesh::{Balance, Discovery};
+use crate::mesh::{Balance, Discovery, UpstreamTls, UpstreamTlsWhen};
 use crate::snapshot::{Cluster, Destination, Endpoint, InFlight, Permit};
 use filter_api::{ConnectionFacts, Cx, Error, Reason, Request, Response};
 use std::rc::Rc;
@@ -18,6 +18,8 @@ pub(crate) struct Picked {
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     pub(crate) target: Target,
     pub(crate) pool: Rc<EndpointPool>,
+    /// TLS towards it.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
     _in_flight: Option<InFlight>,
     _permit: Option<Permit>,
 }
@@ -52,13 +54,15 @@ impl Picked {
                 let detail = format!("{address} is this proxy itself");
                 return Err(Error::new(Reason::Loop).detail(detail).closing());
             }
-            let pool = pool_of(worker, cluster, Place::Address(address), connection);
+            let tls = cluster.mesh.tls.clone().filter(|tls| tls.when == UpstreamTlsWhen::Always);
+            let pool = pool_of(worker, cluster, Place::Address(address), connection, tls.as_ref());
             return Ok(Self {
                 cluster: cluster.clone(),
                 endpoint: None,
                 _in_flight: None,
                 target: Target::Socket(address),
                 pool,
+                tls,
                 _permit: None,
             });
         }
@@ -71,7 +75,12 @@ impl Picked {
                 format!("{} of cluster {} is this proxy itself", connection.local, cluster.mesh.name);
             return Err(Error::new(Reason::Loop).detail(detail).closing());
         }
-        let pool = pool_of(worker, cluster, Place::Endpoint(endpoint.id), connection);
+        let tls = cluster
+            .mesh
+            .tls
+            .clone()
+            .filter(|tls| tls.when == UpstreamTlsWhen::Always || endpoint.mesh.sidecar);
+        let pool = pool_of(worker, cluster, Place::Endpoint(endpoint.id), connection, tls.as_ref());
         let _in_flight = Some(endpoint.begin());
         Ok(Self {
             cluster: cluster.clone(),
@@ -79,6 +88,7 @@ impl Picked {
             endpoint: Some(endpoint),
             target,
             pool,
+            tls,
             _permit: None,
         })
     }
@@ -89,8 +99,9 @@ fn pool_of(
     cluster: &Cluster,
     place: Place,
     connection: &Arc<ConnectionFacts>,
+    tls: Option<&Arc<UpstreamTls>>,
 ) -> Rc<EndpointPool> {
-    worker.pools.of(cluster.state.id, place, cluster.mesh.proxy_protocol.is_some(), connection)
+    worker.pools.of(cluster.state.id, place, cluster.mesh.proxy_protocol.is_some(), connection, tls)
 }
 
 fn nobody(cluster: &Cluster) -> Error {

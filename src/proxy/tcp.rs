@@ -4,9 +4,10 @@ use super::carried::Carried;
 use super::cluster::Picked;
 use super::connection::Io;
 use super::labels;
-use super::upstream;
+use super::upstream::{self, Way};
 use super::worker::{Tunnel, Worker};
 use crate::filters;
+use crate::identity::Within;
 use crate::snapshot::{Destination, Resource, Tcp};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
@@ -120,7 +121,15 @@ async fn open<'a>(
     let (mut tried, mut permit) = (Vec::new(), Some(permit));
     loop {
         let picked = Picked::new(worker, cluster, facts, &tried)?;
-        match upstream::connect(&picked.target, &cluster.mesh, Some(facts)).await {
+        match upstream::connect(
+            worker.keyring(),
+            &Way::to(&picked),
+            Within::Bytes,
+            &cluster.mesh,
+            Some(facts),
+        )
+        .await
+        {
             Ok(stream) => return Ok((destination, stream, picked.holding(permit.take()))),
             Err(error) => {
                 let Some(endpoint) = &picked.endpoint else { return Err(error) };

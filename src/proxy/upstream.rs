@@ -9,7 +9,7 @@ mod h2;
 mod pool;
 mod replay;
 
-pub(crate) use connect::{Target, connect};
+pub(crate) use connect::{Target, Way, connect};
 pub(crate) use h1::MAX_BUFFER;
 pub(crate) use h2::{H2Tunnel, Handover};
 pub(crate) use pool::{EndpointPool, Place, Pools};

@@ -28,7 +28,7 @@ use filter_api::Request;
 use logs::Logs;
 use register::Tunnels;
 use rustc_hash::FxHashMap;
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     snapshot: RefCell<Arc<Snapshot>>,
     pub(crate) pools: Pools,
+    /// Of the keyring, as the clock saw it last.
+    trust_epoch: Cell<u64>,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) labels: LabelCache,
     random: RefCell<fastrand::Rng>,
@@ -129,6 +131,7 @@ impl Worker {
             counts: super::counts::Counts::new(&metrics),
             metrics,
             pools: Pools::default(),
+            trust_epoch: Cell::new(0),
             random: RefCell::new(fastrand::Rng::new()),
             logs: RefCell::default(),
             clock: Arc::new(Clock::new()),

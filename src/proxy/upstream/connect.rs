@@ -1,16 +1,20 @@
 //! Opening a connection to an endpoint.
 
-use crate::mesh::{Cluster, EndpointAddress, ProxyProtocolVersion};
+use crate::identity::{self, ClientTls, Keyring, Within};
+use crate::mesh::{Cluster, EndpointAddress, ProxyProtocolVersion, UpstreamTls};
+use crate::proxy::cluster::Picked;
 use crate::proxy::proxy_protocol::{self, Addresses};
 use crate::proxy::socket::{self, ConnectOptions, Keepalive};
 use crate::proxy::stream::{Socket, Stream};
 use filter_api::{ConnectionFacts, Error, Reason};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use tokio_rustls::TlsConnector;
 
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,12 +42,31 @@ impl Target {
     }
 }
 
-/// Connects within the cluster's connect timeout, sets the socket up, and writes the PROXY protocol header if the cluster wants one.
+/// Where a connection goes, and in which way.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) target: Target,
+    /// TLS towards it.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
+}
+
+impl Way {
+    /// The way to what was picked.
+    pub(crate) fn to(picked: &Picked) -> Self {
+        Self { target: picked.target.clone(), tls: picked.tls.clone() }
+    }
+}
+
+/// Connects within the cluster's connect timeout, sets the socket up, writes the PROXY protocol header if the cluster wants one, and speaks TLS as
+/// it asks for.
 pub(crate) async fn connect(
-    target: &Target,
+    keyring: &Keyring,
+    way: &Way,
+    within: Within,
     cluster: &Cluster,
     downstream: Option<&ConnectionFacts>,
 ) -> Result<Stream, Error> {
+    let target = &way.target;
     let limit = cluster.pool.connect_timeout;
     let opening = async {
         let mut stream = match target {
@@ -62,7 +85,10 @@ pub(crate) async fn connect(
             }
             stream.write_all(&header).await?;
         }
-        Ok::<_, io::Error>(Stream::Plain(stream))
+        match &way.tls {
+            Some(settings) => begin_tls(keyring, settings, within, cluster, target, stream).await,
+            None => Ok(Stream::Plain(stream)),
+        }
     };
     match tokio::time::timeout(limit, opening).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -71,6 +97,28 @@ pub(crate) async fn connect(
             .retry_safe()
             .source(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}")))),
     }
+}
+
+async fn begin_tls(
+    keyring: &Keyring,
+    settings: &UpstreamTls,
+    within: Within,
+    cluster: &Cluster,
+    target: &Target,
+    socket: Socket,
+) -> io::Result<Stream> {
+    let failed = |why: String| io::Error::other(format!("TLS: {why}"));
+    let client = keyring.client(settings, within).map_err(|error| failed(error.to_string()))?;
+    let address = target.socket().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
+    // Without a name of its own, a server outside of the mesh is asked for as its clients do: by the host of the service.
+    let host = || Some(&*cluster.service.host).filter(|host| !host.is_empty() && !host.starts_with('*'));
+    let asked = ClientTls::server_name(settings.sni.as_deref().or_else(host), address)
+        .map_err(|error| failed(error.to_string()))?;
+    let connector = TlsConnector::from(client.config().clone());
+    let handshake = connector.connect(asked.clone(), socket).await;
+    let tls = handshake.map_err(|error| failed(identity::explain(&error)))?;
+    client.facts(tls.get_ref().1, &asked).map_err(|why| failed(format!("the server was refused: {why}")))?;
+    Ok(Stream::Begun(Box::new(tls)))
 }
 
 fn options(cluster: &Cluster) -> ConnectOptions {

@@ -7,7 +7,7 @@ pub(crate) use endpoint::EndpointPool;
 pub(super) use endpoint::PENDING_TIMEOUT;
 pub(super) use lease::{H1Connection, Lease, Open};
 
-use crate::mesh::Pool;
+use crate::mesh::{Pool, UpstreamTls};
 use filter_api::ConnectionFacts;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
@@ -61,12 +61,39 @@ impl Pools {
         place: Place,
         proxy_protocol: bool,
         downstream: &Arc<ConnectionFacts>,
+        tls: Option<&Arc<UpstreamTls>>,
     ) -> Rc<EndpointPool> {
-        match place {
+        let find = || match place {
             _ if proxy_protocol => self.of_client(cluster, place, downstream),
             Place::Endpoint(endpoint) => self.of_endpoint(cluster, endpoint),
             Place::Address(address) => self.of_address(cluster, address),
+        };
+        let pool = find();
+        if pool.is_secured_by(tls) {
+            return pool;
         }
+        // The cluster is called in another way than before: what was opened in the old one serves no new request.
+        pool.retire();
+        self.endpoints.borrow_mut().retain(|_, known| !Rc::ptr_eq(known, &pool));
+        self.addresses.borrow_mut().retain(|_, known| !Rc::ptr_eq(known, &pool));
+        self.clients.borrow_mut().retain(|_, known| !Rc::ptr_eq(&known.pool, &pool));
+        let pool = find();
+        pool.is_secured_by(tls);
+        pool
+    }
+
+    /// Lets go of every connection that speaks TLS: whom we believe has changed.
+    pub(crate) fn retire_secured(&self) {
+        let plain = |pool: &Rc<EndpointPool>| {
+            let plain = !pool.is_secured();
+            if !plain {
+                pool.retire();
+            }
+            plain
+        };
+        self.endpoints.borrow_mut().retain(|_, pool| plain(pool));
+        self.addresses.borrow_mut().retain(|_, pool| plain(pool));
+        self.clients.borrow_mut().retain(|_, client| plain(&client.pool));
     }
 
     fn of_endpoint(&self, cluster: u32, endpoint: u32) -> Rc<EndpointPool> {

@@ -88,6 +88,10 @@ impl Worker {
             for bytes in &*self.carried.borrow() {
                 bytes.count(&self);
             }
+            let epoch = self.keyring().trust_epoch();
+            if self.trust_epoch.replace(epoch) != epoch {
+                self.pools.retire_secured();
+            }
             let clusters = self.clusters.borrow();
             self.pools.expire(now, |cluster| clusters.get(&cluster).map(|cluster| cluster.mesh.pool.clone()));
             self.counts.pool_sizes(&self.metrics, |cluster| self.pools.count(cluster));

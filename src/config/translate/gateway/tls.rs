@@ -79,11 +79,7 @@ fn terminate(
         let caller = Caller { port: Some(port), gateway: &name };
         let flow = tcp_flows(world, &bound_to(world, place), caller).into_iter().next();
         let tcp = flow.map_or_else(
-            || TcpChain {
-                target: TcpTarget::Refuse,
-                idle_timeout: std::time::Duration::ZERO,
-                origin: at.clone(),
-            },
+            || TcpChain::new(TcpTarget::Refuse, std::time::Duration::ZERO, at.clone()),
             |flow| flow.chain,
         );
         ChainProtocol::Tcp(Arc::new(tcp))

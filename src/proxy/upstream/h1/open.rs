@@ -4,8 +4,9 @@
 //! connection that was opened for it to the next one, so that requests which come and are cancelled cost the server no connection each.
 
 use super::MAX_BUFFER;
+use crate::identity::Within;
 use crate::proxy::cluster::Picked;
-use crate::proxy::upstream::connect::{Target, connect};
+use crate::proxy::upstream::connect::{Way, connect};
 use crate::proxy::upstream::pool::{EndpointPool, H1Connection, Lease, Open, PENDING_TIMEOUT};
 use crate::proxy::worker::Worker;
 use crate::snapshot::Cluster;
@@ -65,7 +66,7 @@ pub(super) async fn connection(
 struct Opener {
     worker: Rc<Worker>,
     pool: Rc<EndpointPool>,
-    target: Target,
+    way: Way,
     cluster: Arc<Cluster>,
     downstream: Arc<ConnectionFacts>,
 }
@@ -80,7 +81,7 @@ impl Opener {
         Self {
             worker: worker.clone(),
             pool: pool.clone(),
-            target: picked.target.clone(),
+            way: Way::to(picked),
             cluster: picked.cluster.clone(),
             downstream: downstream.clone(),
         }
@@ -108,7 +109,14 @@ impl Opener {
     }
 
     async fn open(&self, open: Open) -> Result<H1Connection, Error> {
-        let stream = connect(&self.target, &self.cluster.mesh, Some(&self.downstream)).await?;
+        let stream = connect(
+            self.worker.keyring(),
+            &self.way,
+            Within::Http1,
+            &self.cluster.mesh,
+            Some(&self.downstream),
+        )
+        .await?;
         let local = stream.local_address();
         let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
         let failed = |reason| move |error| Error::new(reason).retry_safe().source(error);

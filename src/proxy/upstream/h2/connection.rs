@@ -1,9 +1,10 @@
 //! HTTP/2 connections: opened one at a time, shared by exchanges.
 
+use crate::identity::Within;
 use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
 use crate::proxy::upstream::MAX_BUFFER;
-use crate::proxy::upstream::connect::{Target, connect};
+use crate::proxy::upstream::connect::{Way, connect};
 use crate::proxy::upstream::pool::{EndpointPool, Open, PENDING_TIMEOUT};
 use crate::proxy::worker::Worker;
 use crate::snapshot::Cluster;
@@ -78,7 +79,7 @@ pub(super) async fn wait(
                     let marker = pool.begin_h2_opening();
                     let opener = Opener {
                         worker: worker.clone(),
-                        target: picked.target.clone(),
+                        way: Way::to(picked),
                         cluster: cluster.clone(),
                         downstream: downstream.clone(),
                     };
@@ -123,14 +124,21 @@ pub(super) async fn wait(
 /// Opens a connection.
 struct Opener {
     worker: Rc<Worker>,
-    target: Target,
+    way: Way,
     cluster: Arc<Cluster>,
     downstream: Arc<ConnectionFacts>,
 }
 
 impl Opener {
     async fn open(self, open: Open) -> Result<Rc<H2Connection>, Error> {
-        let stream = connect(&self.target, &self.cluster.mesh, Some(&self.downstream)).await?;
+        let stream = connect(
+            self.worker.keyring(),
+            &self.way,
+            Within::Http2,
+            &self.cluster.mesh,
+            Some(&self.downstream),
+        )
+        .await?;
         let local = stream.local_address();
         let handshake = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)

@@ -1,13 +1,14 @@
 //! The connections of one worker to one endpoint, and who waits for one.
 
 use super::lease::{H1Connection, Lease, Limits, Open};
-use crate::mesh::Pool;
+use crate::mesh::{Pool, UpstreamTls};
 use crate::proxy::upstream::h2::H2Connection;
 use crate::snapshot::{Cluster, Permit, Resource};
 use filter_api::{Error, Reason};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ pub(crate) struct EndpointPool {
     /// The shortest time after which this server was seen to close an idle connection, or said that it will.
     learned_idle: Cell<Option<Duration>>,
     retired: Cell<bool>,
+    /// How its connections are secured, once one was asked for.
+    secured: OnceCell<Option<Arc<UpstreamTls>>>,
 }
 
 /// Why a connection could not be opened: the reason and its cause in words.
@@ -74,6 +77,20 @@ impl EndpointPool {
     /// A pool that keeps nothing: its connection is for one request alone.
     pub(super) fn for_one_request() -> Rc<Self> {
         Rc::new(Self { retired: Cell::new(true), ..Self::default() })
+    }
+
+    /// Whether its connections are secured in this way; a new one takes it on.
+    pub(super) fn is_secured_by(&self, tls: Option<&Arc<UpstreamTls>>) -> bool {
+        match (self.secured.get_or_init(|| tls.cloned()), tls) {
+            (None, None) => true,
+            (Some(own), Some(tls)) => Arc::ptr_eq(own, tls) || own == tls,
+            _ => false,
+        }
+    }
+
+    /// Whether its connections speak TLS.
+    pub(super) fn is_secured(&self) -> bool {
+        matches!(self.secured.get(), Some(Some(_)))
     }
 
     pub(super) fn retire(&self) {
