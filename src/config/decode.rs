@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::fields::{self, About, Mark};
 use super::finding::{Finding, Severity};
-use super::resources::{Kind, ObjectKey, Resource, Source};
+use super::resources::{Kind, ObjectKey, Placement, Resource};
 use super::spans::{self, Document, Fault, Outline, Place};
 use super::validate;
 use identity::Identity;
@@ -116,10 +116,10 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
         }
     };
     let Document { text, first_line, outline, faults } = document;
-    let source = Arc::new(Source::new(Arc::clone(file), &outline));
-    let place = source.place("");
+    let placement = Arc::new(Placement::new(Arc::clone(file), &outline));
+    let place = placement.place("");
     let mut findings: Vec<_> = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault)).collect();
-    let mut report = Report { key: &key, outline: &outline, source: &source, findings: &mut findings };
+    let mut report = Report { key: &key, outline: &outline, placement: &placement, findings: &mut findings };
     report.marks(strictness);
     let mut resource = None;
     // A document with duplicate keys has no single meaning, so nothing further can be said about it.
@@ -152,7 +152,7 @@ fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Fin
 pub struct Report<'a> {
     key: &'a ObjectKey,
     outline: &'a Outline,
-    source: &'a Arc<Source>,
+    placement: &'a Arc<Placement>,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -191,7 +191,7 @@ impl Report<'_> {
             code,
             object: Some(self.key.clone()),
             field: field.to_owned(),
-            place: Some(self.source.place(field)),
+            place: Some(self.placement.place(field)),
             message,
             hint,
         });

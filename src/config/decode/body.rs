@@ -30,8 +30,7 @@ pub(super) fn body(report: &mut Report<'_>, text: &str, first_line: u32) -> Opti
     decoder.check_agreement()?;
     let meta = decoder.decode::<Head>()?.metadata;
     let spec = decoder.spec()?;
-    let (key, source) = (report.key.clone(), Arc::clone(report.source));
-    Some(Resource { key, meta, spec, source })
+    Some(Resource::new(report.key.clone(), meta, spec, Arc::clone(report.placement)))
 }
 
 struct Decoder<'a, 'b> {
@@ -43,16 +42,16 @@ struct Decoder<'a, 'b> {
 impl Decoder<'_, '_> {
     fn spec(&mut self) -> Option<Spec> {
         Some(match self.report.key.kind {
-            Kind::VirtualService => Spec::VirtualService(self.under_spec()?),
+            Kind::VirtualService => Spec::VirtualService(Box::new(self.under_spec()?)),
             Kind::DestinationRule => Spec::DestinationRule(Box::new(self.under_spec()?)),
-            Kind::ServiceEntry => Spec::ServiceEntry(self.under_spec()?),
-            Kind::WorkloadEntry => Spec::WorkloadEntry(self.under_spec()?),
-            Kind::Sidecar => Spec::Sidecar(self.under_spec()?),
+            Kind::ServiceEntry => Spec::ServiceEntry(Box::new(self.under_spec()?)),
+            Kind::WorkloadEntry => Spec::WorkloadEntry(Box::new(self.under_spec()?)),
+            Kind::Sidecar => Spec::Sidecar(Box::new(self.under_spec()?)),
             Kind::Gateway => Spec::Gateway(self.under_spec()?),
-            Kind::PeerAuthentication => Spec::PeerAuthentication(self.under_spec()?),
-            Kind::RequestAuthentication => Spec::RequestAuthentication(self.under_spec()?),
-            Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(self.under_spec()?),
-            Kind::Telemetry => Spec::Telemetry(self.under_spec()?),
+            Kind::PeerAuthentication => Spec::PeerAuthentication(Box::new(self.under_spec()?)),
+            Kind::RequestAuthentication => Spec::RequestAuthentication(Box::new(self.under_spec()?)),
+            Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(Box::new(self.under_spec()?)),
+            Kind::Telemetry => Spec::Telemetry(Box::new(self.under_spec()?)),
             Kind::Service => Spec::Service(self.under_spec()?),
             Kind::Proxy => Spec::Proxy(Box::new(self.under_spec()?)),
             Kind::EndpointSlice => Spec::EndpointSlice(self.decode()?),
@@ -95,7 +94,7 @@ impl Decoder<'_, '_> {
         let text = map.data.get("mesh").filter(|_| name == "istio" || name.starts_with("istio-"));
         match text {
             Some(text) => self.mesh(text),
-            None => Some(Spec::ConfigMap(map)),
+            None => Some(Spec::ConfigMap(Box::new(map))),
         }
     }
 

@@ -6,7 +6,7 @@ use rustc_hash::FxHasher;
 
 use super::outline::{Outline, Step, Value, steps};
 
-/// Where the fields of one document stand: 20 bytes each, and nothing of what they say.
+/// Where the fields of one document stand: 12 bytes each, and nothing of what they say.
 ///
 /// Keys are kept as hashes. Two keys of one mapping with the same hash would share a place, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,11 +18,12 @@ pub struct Places {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Spot {
     line: u32,
-    column: u32,
-    /// One past the last spot below.
-    end: u32,
     /// The hash of the key in a mapping, the index in a sequence.
     step: u32,
+    /// A column further to the right counts as this one.
+    column: u16,
+    /// How many steps lead here; documents are not nested deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
+    depth: u8,
     in_mapping: bool,
 }
 
@@ -32,7 +33,7 @@ impl Places {
     pub fn new(outline: &Outline) -> Self {
         let mut spots = Vec::new();
         if outline.value(Outline::ROOT).is_some() {
-            flatten(outline, (Outline::ROOT, Outline::ROOT), (0, false), &mut spots);
+            flatten(outline, (Outline::ROOT, Outline::ROOT), (0, 0, false), &mut spots);
         }
         Self { spots: spots.into() }
     }
@@ -51,47 +52,39 @@ impl Places {
                 None => break,
             }
         }
-        self.spots.get(at).map_or((1, 1), |spot| (spot.line, spot.column))
+        self.spots.get(at).map_or((1, 1), |spot| (spot.line, u32::from(spot.column)))
     }
 
     /// The fields directly below one.
     fn below(&self, at: usize) -> impl Iterator<Item = (usize, &Spot)> {
-        let end = self.spots.get(at).map_or(0, |spot| spot.end as usize);
-        let mut next = at + 1;
-        std::iter::from_fn(move || {
-            let here = next;
-            let spot = self.spots.get(here).filter(|_| here < end)?;
-            next = spot.end as usize;
-            Some((here, spot))
-        })
+        let depth = self.spots.get(at).map_or(0, |spot| spot.depth);
+        let after = self.spots.iter().enumerate().skip(at + 1);
+        after.take_while(move |(_, spot)| spot.depth > depth).filter(move |(_, spot)| spot.depth - 1 == depth)
     }
 }
 
 fn flatten(
     outline: &Outline,
     (place, value): (usize, usize),
-    (step, in_mapping): (u32, bool),
+    (step, depth, in_mapping): (u32, u8, bool),
     spots: &mut Vec<Spot>,
 ) {
     let (line, column) = outline.position(place);
-    let at = spots.len();
-    spots.push(Spot { line, column, end: 0, step, in_mapping });
+    spots.push(Spot { line, step, column: u16::try_from(column).unwrap_or(u16::MAX), depth, in_mapping });
+    // Deeper than any document is: an alias within an alias may add up to that.
+    let Some(below) = depth.checked_add(1) else { return };
     match outline.value(value) {
         Some(Value::Mapping(entries)) => {
             for (key, place, value) in entries {
-                flatten(outline, (*place, *value), (hash(key), true), spots);
+                flatten(outline, (*place, *value), (hash(key), below, true), spots);
             }
         }
         Some(Value::Sequence(items)) => {
             for (index, item) in items.iter().enumerate() {
-                flatten(outline, (*item, *item), (number(index), false), spots);
+                flatten(outline, (*item, *item), (number(index), below, false), spots);
             }
         }
         _ => {}
-    }
-    let end = number(spots.len());
-    if let Some(spot) = spots.get_mut(at) {
-        spot.end = end;
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::index::sorted;
 use super::{Input, translate};
 use crate::config::finding::Finding;
-use crate::config::resources::{Kind, ObjectKey, Resource, Source, Spec};
+use crate::config::resources::{Kind, Meta, ObjectKey, Placement, Resource, Spec};
 use crate::config::spans::Outline;
 
 /// Everything that objects have against each other, each once. Without a Proxy it is said of a sidecar in each namespace.
@@ -29,10 +29,10 @@ pub fn check(resources: &[Arc<Resource>]) -> Vec<Finding> {
 
 /// A sidecar that nobody wrote.
 fn sidecar(namespace: Arc<str>) -> Arc<Resource> {
-    Arc::new(Resource {
-        key: ObjectKey { kind: Kind::Proxy, namespace, name: "any".into() },
-        meta: Default::default(),
-        spec: Spec::Proxy(Box::default()),
-        source: Arc::new(Source::new(Path::new("").into(), &Outline::default())),
-    })
+    Arc::new(Resource::new(
+        ObjectKey { kind: Kind::Proxy, namespace, name: "any".into() },
+        Meta::default(),
+        Spec::Proxy(Box::default()),
+        Arc::new(Placement::new(Path::new("").into(), &Outline::default())),
+    ))
 }

@@ -1,6 +1,5 @@
 //! The clusters that a proxy calls: one for each port and subset of each service that it sees.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -9,13 +8,14 @@ use super::World;
 use super::host::is_wildcard;
 use super::index::origin;
 use super::policy::Effective;
+use super::reuse::part;
 use super::rules::{Merged, NamedSubset};
 use super::scope::{Scope, find_service};
 use super::service::{Port, Protocol, Resolution, Service};
 use super::workloads::is_subset;
 use crate::config::resources::istio::common::Destination;
 use crate::mesh::{
-    Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Mesh, Name, Origin, Pool,
+    Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Labels, Mesh, Name, Origin, Pool,
     ServiceName, UpstreamProtocol,
 };
 
@@ -111,15 +111,17 @@ fn add_cluster(
     };
     if discovery != Discovery::OriginalDestination {
         let set = EndpointSet { endpoints: resolvable(world, service, port, endpoints) };
-        mesh.endpoints.insert(name.clone(), Arc::new(set));
+        let old = world.previous.and_then(|previous| previous.endpoints.get(&name));
+        mesh.endpoints.insert(name.clone(), part(set, old));
     }
+    let old = world.previous.and_then(|previous| previous.clusters.get(&name));
     let cluster = Cluster {
         name: name.clone(),
         service: ServiceName {
             host: service.host.clone(),
             name: service.name.clone(),
             namespace: service.namespace.clone(),
-            subset: subset_name.into(),
+            subset: crate::mesh::name(subset_name),
             port: port.number,
         },
         protocol: policy.protocol(port, &world.settings),
@@ -130,7 +132,7 @@ fn add_cluster(
         proxy_protocol: policy.proxy_protocol(),
         origin,
     };
-    mesh.clusters.insert(name, Arc::new(cluster));
+    mesh.clusters.insert(name, part(cluster, old));
 }
 
 /// The name of an outbound cluster, Istio's form.
@@ -181,7 +183,7 @@ fn resolvable(
         workload: Arc::new(super::workloads::describe(
             "",
             &service.namespace,
-            &BTreeMap::new(),
+            &Labels::default(),
             None,
             &world.proxy.cluster.as_str().into(),
         )),

@@ -222,7 +222,7 @@ fn target_port(world: &World<'_>, service: &Service<'_>, port: &Port) -> Option<
                     .find_map(|slice| slice_port(slice.spec, written.name.as_deref()))
                     .or_else(|| {
                         let mut entries = world.workloads.select(&service.namespace, &spec.selector);
-                        entries.find_map(|entry| entry.spec.ports.get(name).copied())
+                        entries.find_map(|entry| entry.spec.ports.get(&**name).copied())
                     }),
             }
         }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use filter_transform::Reply;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::World;
 use super::clusters::{self, PASSTHROUGH};
 use super::host::{self, HostMap, is_wildcard, with_port};
 use super::index::origin;
+use super::reuse::part;
 use super::routes::{Client, respond, routes, simple_route};
 use super::scope::View;
 use super::service::{Port, Service};
@@ -24,10 +25,12 @@ pub(super) struct Hosts<'w, 'a> {
     world: &'w World<'a>,
     view: &'w View<'a>,
     by_host: HostMap<Vec<usize>>,
-    services: rustc_hash::FxHashMap<&'w str, &'w Service<'a>>,
+    services: FxHashMap<&'w str, &'w Service<'a>>,
     /// Hosts of VirtualServices that are no services, by port.
     loose: BTreeMap<u16, BTreeSet<String>>,
 }
+
+type OldHosts<'a> = FxHashMap<&'a str, &'a Arc<VirtualHost>>;
 
 /// One virtual host to be.
 struct Item<'w, 'a> {
@@ -48,7 +51,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
                 }
             }
         }
-        let services: rustc_hash::FxHashMap<_, _> =
+        let services: FxHashMap<_, _> =
             view.services.iter().map(|at| (&*world.services[*at].host, &world.services[*at])).collect();
         let loose = loose(world, view, &services);
         Self { world, view, by_host, services, loose }
@@ -70,26 +73,29 @@ impl<'w, 'a> Hosts<'w, 'a> {
     pub(super) fn of_port(&self, name: &str, port: u16, catch_all: Option<OutboundMode>) -> RouteTable {
         let mut used = Domains::default();
         let mut hosts = Vec::new();
+        let old = self.old_hosts(name);
         for item in self.items(|number| number == port) {
             let domains = self.domains(&item).into_iter().map(|domain| with_port(&domain, None));
-            hosts.extend(self.virtual_host(&item, used.take(domains.collect())));
+            hosts.extend(self.virtual_host(&item, used.take(domains.collect()), &old));
         }
         hosts.extend(catch_all.map(|mode| Arc::new(self::catch_all(mode))));
+        hosts.shrink_to_fit();
         RouteTable { name: name.into(), hosts, ignore_port: true, origin: Origin::BUILT_IN }
     }
 
     /// The table of one service at its own address: whatever host is asked for.
     pub(super) fn of_service(&self, service: &'w Service<'a>, port: &'w Port) -> RouteTable {
         let item = Item { host: &service.host, port: port.number, service: Some((service, port)) };
-        let hosts = self.virtual_host(&item, vec!["*".to_owned()]).into_iter().collect();
         let name = with_port(&service.host, Some(port.number));
+        let old = self.old_hosts(&name);
+        let hosts = self.virtual_host(&item, vec!["*".to_owned()], &old).into_iter().collect();
         RouteTable { name: name.into(), hosts, ignore_port: true, origin: Origin::BUILT_IN }
     }
 
     /// One table of all ports, told apart by the port in the authority. Without a port it is 80 when the host has it, else its lowest.
     pub(super) fn of_all_ports(&self, name: &str) -> RouteTable {
         let items = self.items(|_| true);
-        let mut default: rustc_hash::FxHashMap<&str, u16> = rustc_hash::FxHashMap::default();
+        let mut default: FxHashMap<&str, u16> = FxHashMap::default();
         for item in &items {
             let current = default.entry(item.host).or_insert(item.port);
             if item.port == 80 || (*current != 80 && item.port < *current) {
@@ -98,6 +104,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
         }
         let mut used = Domains::default();
         let mut hosts = Vec::new();
+        let old = self.old_hosts(name);
         for item in &items {
             let without = default.get(item.host) == Some(&item.port);
             let mut domains = Vec::new();
@@ -107,8 +114,9 @@ impl<'w, 'a> Hosts<'w, 'a> {
                 }
                 domains.push(with_port(&domain, Some(item.port)));
             }
-            hosts.extend(self.virtual_host(item, used.take(domains)));
+            hosts.extend(self.virtual_host(item, used.take(domains), &old));
         }
+        hosts.shrink_to_fit();
         RouteTable { name: name.into(), hosts, ignore_port: false, origin: Origin::BUILT_IN }
     }
 
@@ -155,7 +163,19 @@ impl<'w, 'a> Hosts<'w, 'a> {
         domains
     }
 
-    fn virtual_host(&self, item: &Item<'_, 'a>, domains: Vec<String>) -> Option<Arc<VirtualHost>> {
+    /// The hosts of a table in the model in force, by name.
+    fn old_hosts(&self, table: &str) -> OldHosts<'a> {
+        let table = self.world.previous.and_then(|previous| previous.routes.get(table));
+        let hosts = table.into_iter().flat_map(|table| &table.hosts);
+        hosts.map(|host| (&*host.name, host)).collect()
+    }
+
+    fn virtual_host(
+        &self,
+        item: &Item<'_, 'a>,
+        domains: Vec<String>,
+        old: &OldHosts<'a>,
+    ) -> Option<Arc<VirtualHost>> {
         if domains.is_empty() {
             return None;
         }
@@ -172,8 +192,10 @@ impl<'w, 'a> Hosts<'w, 'a> {
             let cluster = clusters::name(port.number, "", &service.host);
             found.push(simple_route("default", &cluster, &origin));
         }
+        found.shrink_to_fit();
         let name: Name = with_port(item.host, Some(item.port)).into();
-        Some(Arc::new(VirtualHost { name, domains, routes: found, origin }))
+        let old = old.get(&*name).copied();
+        Some(part(VirtualHost { name, domains, routes: found, origin }, old))
     }
 }
 
@@ -182,7 +204,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
 fn loose<'w>(
     world: &World<'_>,
     view: &View<'_>,
-    services: &rustc_hash::FxHashMap<&'w str, &'w Service<'_>>,
+    services: &FxHashMap<&'w str, &'w Service<'_>>,
 ) -> BTreeMap<u16, BTreeSet<String>> {
     let wild: Vec<_> = services.values().filter(|service| is_wildcard(&service.host)).collect();
     let http = |service: &Service<'_>| -> Vec<u16> {
@@ -239,6 +261,9 @@ struct Domains(FxHashSet<String>);
 
 impl Domains {
     fn take(&mut self, domains: Vec<String>) -> Vec<String> {
-        domains.into_iter().filter(|domain| self.0.insert(domain.clone())).collect()
+        let mut taken: Vec<_> =
+            domains.into_iter().filter(|domain| self.0.insert(domain.clone())).collect();
+        taken.shrink_to_fit();
+        taken
     }
 }

@@ -193,7 +193,7 @@ fn applies(
     object: &Resource,
     port: Option<u16>,
     gateways: &[String],
-    (labels, namespace): (&std::collections::BTreeMap<String, String>, Option<&str>),
+    (labels, namespace): (&crate::mesh::Labels, Option<&str>),
     caller: Caller<'_>,
 ) -> bool {
     let here = |name: &String| gateway(name, &object.key.namespace) == caller.gateway;

@@ -1,9 +1,8 @@
 //! Istio's `Gateway`: the servers at the edge of the mesh.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use crate::mesh::Labels;
 
 /// The servers of the gateways that carry these labels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -12,7 +11,7 @@ pub struct Gateway {
     /// The servers.
     pub servers: Vec<Server>,
     /// Labels of the gateways.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
 }
 
 /// A port, its hosts and its TLS.
