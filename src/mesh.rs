@@ -5,6 +5,7 @@
 //! update which leaves a part unchanged also leaves its pointer unchanged and the compiler reuses what it built from it.
 
 mod cluster;
+mod domains;
 mod labels;
 mod listener;
 mod name;
@@ -14,6 +15,7 @@ pub use cluster::{
     Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health, Keepalive, Locality, Pool,
     ServiceName, UpstreamProtocol, Workload,
 };
+pub use domains::Domains;
 pub use filter_api::{Locate, ObjectName, Origin, Place, Source};
 pub use labels::{Labels, Word};
 pub use listener::{

@@ -1,9 +1,9 @@
 //! Turns the text of a file into typed objects, and says of each what is wrong with it.
 
-mod agree;
 mod body;
 mod identity;
 mod list;
+mod value;
 #[cfg(test)]
 mod tests;
 
@@ -81,24 +81,13 @@ pub fn fuzz_yaml(bytes: &[u8]) {
     }
 }
 
-fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading: &mut Reading) {
+fn one(file: &Arc<Path>, document: Document, strictness: Strictness, reading: &mut Reading) {
     if list::is_list(&document.outline) {
         match list::items(&document) {
-            Ok(items) => {
-                for item in items {
-                    let list::Item { text, outline } = item;
-                    let first_line = outline.position(Outline::ROOT).0;
-                    one(
-                        file,
-                        Document { text: &text, first_line, outline, faults: Vec::new() },
-                        strictness,
-                        reading,
-                    );
-                }
-            }
+            Ok(items) => items.for_each(|item| one(file, item, strictness, reading)),
             Err(faults) => {
                 reading.unreadable = true;
-                reading.findings.extend(faults.into_iter().map(|fault| from_fault(file, None, fault)));
+                reading.findings.extend(faults.iter().map(|fault| from_fault(file, None, fault.clone())));
             }
         }
         return;
@@ -115,7 +104,7 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
             return;
         }
     };
-    let Document { text, first_line, outline, faults } = document;
+    let Document { outline, faults } = document;
     let placement = Arc::new(Placement::new(Arc::clone(file), &outline));
     let place = placement.place("");
     let mut findings: Vec<_> = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault)).collect();
@@ -124,7 +113,7 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
     let mut resource = None;
     // A document with duplicate keys has no single meaning, so nothing further can be said about it.
     if !report.is_rejected() {
-        resource = body::body(&mut report, text, first_line);
+        resource = body::body(&mut report);
         if let Some(resource) = &resource {
             validate::validate(resource, &mut report);
         }

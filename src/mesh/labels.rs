@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Index;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Text by key, as labels and annotations are: sorted, shared by its clones, and without an allocation when it is empty.
@@ -50,15 +50,6 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     /// Of several values of one key the first counts.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         Self::new(pairs.into_iter().map(|(key, value)| (name(key.as_ref()), name(value.as_ref()))).collect())
-    }
-}
-
-impl Index<&str> for Labels {
-    type Output = str;
-
-    /// The value of a key; empty when it is absent.
-    fn index(&self, key: &str) -> &str {
-        self.get(key).unwrap_or_default()
     }
 }
 
@@ -104,7 +95,7 @@ impl<'de> Visitor<'de> for Pairs {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Word(pub Name);
 
-impl std::ops::Deref for Word {
+impl Deref for Word {
     type Target = str;
 
     fn deref(&self) -> &str {

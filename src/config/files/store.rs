@@ -122,6 +122,7 @@ impl Store {
 
     fn decode(&self, path: &Arc<Path>, text: &str) -> Reading {
         let mut reading = decode(path, text, self.strictness);
+        reading.objects.shrink_to_fit();
         for object in &mut reading.objects {
             let held = find(self.held(), &object.key);
             object.resource = object.resource.take().map(|new| adopt(new, held));

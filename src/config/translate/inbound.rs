@@ -96,7 +96,7 @@ pub(super) fn inbound_http(world: &World<'_>, routes: &str) -> HttpChain {
 pub(super) fn table(name: &str, port: u16, cluster: &str, origin: &Origin) -> RouteTable {
     let host = VirtualHost {
         name: format!("inbound|http|{port}").into(),
-        domains: vec!["*".to_owned()],
+        domains: ["*"].into_iter().collect(),
         routes: vec![simple_route("default", cluster, origin)],
         origin: origin.clone(),
     };

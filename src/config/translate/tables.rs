@@ -17,7 +17,7 @@ use super::service::{Port, Service};
 use super::settings::DOMAIN;
 use super::virtual_services::MESH;
 use crate::config::resources::istio::sidecar::OutboundMode;
-use crate::mesh::{Name, Origin, RouteTable, VirtualHost};
+use crate::mesh::{Domains, Name, Origin, RouteTable, VirtualHost};
 
 /// The hosts of one egress listener, ready to be put into tables.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
 
     /// The table of a port: requests are told apart by host alone, since the port is known.
     pub(super) fn of_port(&self, name: &str, port: u16, catch_all: Option<OutboundMode>) -> RouteTable {
-        let mut used = Domains::default();
+        let mut used = Once::default();
         let mut hosts = Vec::new();
         let old = self.old_hosts(name);
         for item in self.items(|number| number == port) {
@@ -88,7 +88,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
         let item = Item { host: &service.host, port: port.number, service: Some((service, port)) };
         let name = with_port(&service.host, Some(port.number));
         let old = self.old_hosts(&name);
-        let hosts = self.virtual_host(&item, vec!["*".to_owned()], &old).into_iter().collect();
+        let hosts = self.virtual_host(&item, ["*"].into_iter().collect(), &old).into_iter().collect();
         RouteTable { name: name.into(), hosts, ignore_port: true, origin: Origin::BUILT_IN }
     }
 
@@ -102,7 +102,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
                 *current = item.port;
             }
         }
-        let mut used = Domains::default();
+        let mut used = Once::default();
         let mut hosts = Vec::new();
         let old = self.old_hosts(name);
         for item in &items {
@@ -173,7 +173,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
     fn virtual_host(
         &self,
         item: &Item<'_, 'a>,
-        domains: Vec<String>,
+        domains: Domains,
         old: &OldHosts<'a>,
     ) -> Option<Arc<VirtualHost>> {
         if domains.is_empty() {
@@ -249,7 +249,7 @@ fn catch_all(mode: OutboundMode) -> VirtualHost {
     };
     VirtualHost {
         name: name.into(),
-        domains: vec!["*".to_owned()],
+        domains: ["*"].into_iter().collect(),
         routes: vec![route],
         origin: Origin::BUILT_IN,
     }
@@ -257,13 +257,10 @@ fn catch_all(mode: OutboundMode) -> VirtualHost {
 
 /// The domains of a table, each given out once.
 #[derive(Default)]
-struct Domains(FxHashSet<String>);
+struct Once(FxHashSet<String>);
 
-impl Domains {
-    fn take(&mut self, domains: Vec<String>) -> Vec<String> {
-        let mut taken: Vec<_> =
-            domains.into_iter().filter(|domain| self.0.insert(domain.clone())).collect();
-        taken.shrink_to_fit();
-        taken
+impl Once {
+    fn take(&mut self, domains: Vec<String>) -> Domains {
+        domains.into_iter().filter(|domain| self.0.insert(domain.clone())).collect()
     }
 }
