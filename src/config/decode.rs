@@ -3,9 +3,9 @@
 mod body;
 mod identity;
 mod list;
-mod value;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -30,7 +30,10 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
+
+use rustc_hash::FxHashSet;
 
 pub use check::check;
 
@@ -45,7 +48,7 @@ use self::workloads::Workloads;
 use super::finding::Finding;
 use super::resources::proxy::{Interception, Proxy, Role};
 use super::resources::{Resource, Spec};
-use crate::mesh::{Locality, Mesh, Node, forget_names};
+use crate::mesh::{Locality, Mesh, Name, Node, forget_names};
 
 /// What is translated, and for whom.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +114,8 @@ struct World<'a> {
     node: Node,
     services: Vec<Service<'a>>,
     by_host: HostMap<Vec<usize>>,
+    /// The names of clusters that were given out: routes and clusters hold the same ones.
+    cluster_names: RefCell<FxHashSet<Name>>,
     workloads: Workloads<'a>,
     bound: Vec<Bound<'a>>,
     rules: Rules<'a>,
@@ -142,6 +147,7 @@ impl<'a> World<'a> {
             node,
             services,
             by_host,
+            cluster_names: RefCell::default(),
             workloads,
             bound,
             rules,

@@ -73,7 +73,10 @@ mod tests {
         let domains: Domains = ["cart", "cart:80", "*", "a\nb"].into_iter().collect();
         assert_eq!(domains.iter().collect::<Vec<_>>(), ["cart", "cart:80", "*"]);
         let text = serde_json::to_string(&domains).unwrap();
-        assert_eq!((text.as_str(), serde_json::from_str(&text).unwrap()), (r#"["cart","cart:80","*"]"#, domains));
+        assert_eq!(
+            (text.as_str(), serde_json::from_str(&text).unwrap()),
+            (r#"["cart","cart:80","*"]"#, domains)
+        );
         assert!(Domains::default().is_empty() && Domains::default().iter().next().is_none());
     }
 }

@@ -176,7 +176,10 @@ mod tests {
     #[test]
     fn labels_are_found_by_key_whatever_their_order() {
         let labels: Labels = serde_json::from_str(r#"{"version": "v1", "app": "cart"}"#).unwrap();
-        assert_eq!((labels.get("app"), labels.get("version"), labels.get("x")), (Some("cart"), Some("v1"), None));
+        assert_eq!(
+            (labels.get("app"), labels.get("version"), labels.get("x")),
+            (Some("cart"), Some("v1"), None)
+        );
         assert_eq!(labels, [("app", "cart"), ("version", "v1")].into_iter().collect());
         assert_eq!(serde_json::to_string(&labels).unwrap(), r#"{"app":"cart","version":"v1"}"#);
         assert!(serde_json::from_str::<Labels>("{}").unwrap().is_empty());

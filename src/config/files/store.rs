@@ -20,7 +20,7 @@ pub struct Store {
     paths: Vec<PathBuf>,
     strictness: Strictness,
     /// What each file came to, by the hash of its text: one that did not change is not decoded again.
-    read: BTreeMap<Arc<Path>, (u64, Reading)>,
+    read: BTreeMap<Arc<Path>, Content>,
     last: Option<Arc<Update>>,
 }
 
@@ -78,8 +78,8 @@ impl Store {
                 Ok(text) => {
                     let hash = hash_of(&text);
                     (&path, hash).hash(&mut hasher);
-                    let reading = self.known(&path, hash).unwrap_or_else(|| self.decode(&path, &text));
-                    read.insert(path, (hash, reading));
+                    let content = self.known(&path, hash).unwrap_or_else(|| self.decode(&path, &text, hash));
+                    read.insert(path, content);
                 }
                 Err(error) => unreadable.push((path, error.to_string())),
             }
@@ -96,8 +96,8 @@ impl Store {
         for (file, why) in &unreadable {
             load.add_unreadable(file, why);
         }
-        for (file, (_, reading)) in &self.read {
-            load.add(file, reading);
+        for (file, content) in &self.read {
+            load.add(file, content);
         }
         let mut update = load.finish();
         update.generation = self.last.as_ref().map_or(0, |last| last.generation) + 1;
@@ -113,21 +113,20 @@ impl Store {
     }
 
     /// What a file came to when it held the same text.
-    fn known(&mut self, path: &Path, hash: u64) -> Option<Reading> {
-        match self.read.get_mut(path) {
-            Some((of, reading)) if *of == hash => Some(std::mem::take(reading)),
-            _ => None,
-        }
+    fn known(&mut self, path: &Path, hash: u64) -> Option<Content> {
+        self.read.get_mut(path).filter(|content| content.hash == hash).map(std::mem::take)
     }
 
-    fn decode(&self, path: &Arc<Path>, text: &str) -> Reading {
-        let mut reading = decode(path, text, self.strictness);
-        reading.objects.shrink_to_fit();
-        for object in &mut reading.objects {
+    fn decode(&self, path: &Arc<Path>, text: &str, hash: u64) -> Content {
+        let Reading { objects, findings, unreadable, broken } = decode(path, text, self.strictness);
+        let objects = objects.into_iter().map(|mut object| {
             let held = find(self.held(), &object.key);
-            object.resource = object.resource.take().map(|new| adopt(new, held));
-        }
-        reading
+            match object.resource.take().map(|new| adopt(new, held)) {
+                Some(resource) if object.findings.is_empty() => Version::Plain(resource),
+                resource => Version::Told(Box::new(Object { resource, ..object })),
+            }
+        });
+        Content { hash, objects: objects.collect(), findings, unreadable, broken }
     }
 }
 
@@ -144,11 +143,67 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// What a file came to, small enough to be kept.
+#[derive(Debug, Default)]
+struct Content {
+    hash: u64,
+    objects: Box<[Version]>,
+    findings: Vec<Finding>,
+    unreadable: bool,
+    broken: bool,
+}
+
+/// One version of an object.
+#[derive(Debug)]
+enum Version {
+    /// There is nothing to say about it.
+    Plain(Arc<Resource>),
+    /// It is rejected, or there is something to say.
+    Told(Box<Object>),
+}
+
+impl Version {
+    fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Plain(resource) => &resource.key,
+            Self::Told(object) => &object.key,
+        }
+    }
+
+    fn file(&self) -> &Arc<Path> {
+        match self {
+            Self::Plain(resource) => resource.placement.file(),
+            Self::Told(object) => &object.place.file,
+        }
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Self::Plain(resource) => resource.place(""),
+            Self::Told(object) => object.place.clone(),
+        }
+    }
+
+    fn resource(&self) -> Option<&Arc<Resource>> {
+        match self {
+            Self::Plain(resource) => Some(resource),
+            Self::Told(object) => object.resource.as_ref(),
+        }
+    }
+
+    fn findings(&self) -> &[Finding] {
+        match self {
+            Self::Plain(_) => &[],
+            Self::Told(object) => &object.findings,
+        }
+    }
+}
+
 /// One load in the making.
 struct Load<'a> {
     held: &'a [Arc<Resource>],
     /// Every version of every object, in the order of files.
-    found: Vec<&'a Object>,
+    found: Vec<&'a Version>,
     /// Files and folders of which not every object is known.
     unreadable: BTreeSet<Arc<Path>>,
     /// Those of them of which no object is known.
@@ -181,38 +236,38 @@ impl<'a> Load<'a> {
         });
     }
 
-    fn add(&mut self, file: &Arc<Path>, reading: &'a Reading) {
-        self.findings.extend(reading.findings.iter().cloned());
-        if reading.unreadable {
+    fn add(&mut self, file: &Arc<Path>, content: &'a Content) {
+        self.findings.extend(content.findings.iter().cloned());
+        if content.unreadable {
             self.unreadable.insert(Arc::clone(file));
         }
-        if reading.broken {
+        if content.broken {
             // What stands before a syntax error may be half of what was meant.
             self.broken.insert(Arc::clone(file));
-            self.findings.extend(reading.objects.iter().flat_map(|object| object.findings.iter().cloned()));
+            self.findings.extend(content.objects.iter().flat_map(Version::findings).cloned());
             return;
         }
-        self.found.extend(&reading.objects);
+        self.found.extend(&content.objects);
     }
 
     fn finish(mut self) -> Update {
         let mut found = std::mem::take(&mut self.found);
-        found.sort_by(|one, other| one.key.cmp(&other.key));
+        found.sort_by(|one, other| one.key().cmp(other.key()));
         let mut now: Vec<Arc<Resource>> = Vec::with_capacity(found.len());
         let mut rejected = Vec::new();
-        for versions in found.chunk_by(|one, other| one.key == other.key) {
-            let Some(key) = versions.first().map(|version| &version.key) else { continue };
+        for versions in found.chunk_by(|one, other| one.key() == other.key()) {
+            let Some(key) = versions.first().map(|version| version.key()) else { continue };
             let held = find(self.held, key);
             let winner = self.choose(versions, held);
             let holder = match winner.and_then(|at| versions.get(at)) {
-                Some(winner) => Some(winner.place.clone()),
+                Some(winner) => Some(winner.place()),
                 None => held.map(|held| held.place("")),
             };
             for (_, loser) in versions.iter().enumerate().filter(|(at, _)| winner != Some(*at)) {
                 let Some(holder) = &holder else { continue };
                 let (finding, reject) = duplicate(loser, holder);
                 self.findings.push(finding);
-                self.findings.extend(loser.findings.iter().cloned());
+                self.findings.extend(loser.findings().iter().cloned());
                 rejected.push(reject);
             }
             let Some(winner) = winner.and_then(|at| versions.get(at)) else {
@@ -220,23 +275,23 @@ impl<'a> Load<'a> {
                 now.extend(held.cloned());
                 continue;
             };
-            if let Some(resource) = &winner.resource {
+            if let Some(resource) = winner.resource() {
                 let resource = adopt(Arc::clone(resource), held);
                 resource.hold();
                 now.push(resource);
             } else {
-                let error = winner.findings.iter().find(|finding| finding.severity == Severity::Error);
+                let error = winner.findings().iter().find(|finding| finding.severity == Severity::Error);
                 let message =
                     error.map_or_else(String::new, |error| format!("{}: {}", error.field, error.message));
                 rejected.push(Rejected {
                     key: key.clone(),
-                    place: winner.place.clone(),
+                    place: winner.place(),
                     message,
                     kept_old: held.is_some(),
                 });
                 now.extend(held.cloned());
             }
-            self.findings.extend(winner.findings.iter().cloned());
+            self.findings.extend(winner.findings().iter().cloned());
         }
         let mut kept = Vec::new();
         for held in self.held {
@@ -263,12 +318,12 @@ impl<'a> Load<'a> {
 
     /// Of several versions the place of the one that held before, else of the first in the order of paths. None of them when the one that
     /// held before stands in a file that cannot be read.
-    fn choose(&self, versions: &[&Object], held: Option<&Arc<Resource>>) -> Option<usize> {
+    fn choose(&self, versions: &[&Version], held: Option<&Arc<Resource>>) -> Option<usize> {
         let Some(held) = held else { return Some(0) };
         let file = held.placement.file();
-        let here = |version: &&Object| version.place.file == *file;
+        let here = |version: &&Version| version.file() == file;
         if versions.iter().any(here) {
-            let same = |version: &&Object| version.resource.as_ref() == Some(held);
+            let same = |version: &&Version| version.resource() == Some(held);
             let unchanged = versions.iter().position(|version| here(version) && same(version));
             return Some(unchanged.or_else(|| versions.iter().position(here)).unwrap_or(0));
         }
@@ -301,17 +356,17 @@ fn adopt(new: Arc<Resource>, held: Option<&Arc<Resource>>) -> Arc<Resource> {
     }
 }
 
-fn duplicate(loser: &Object, holder: &Place) -> (Finding, Rejected) {
+fn duplicate(loser: &Version, holder: &Place) -> (Finding, Rejected) {
     let message = format!("is defined a second time; the definition at {holder} holds");
     let finding = Finding {
         severity: Severity::Error,
         code: "duplicate-object",
-        object: Some(loser.key.clone()),
+        object: Some(loser.key().clone()),
         field: String::new(),
-        place: Some(loser.place.clone()),
+        place: Some(loser.place()),
         message: message.clone(),
         hint: "keep one of the two, or give one another name".to_owned(),
     };
-    let rejected = Rejected { key: loser.key.clone(), place: loser.place.clone(), message, kept_old: true };
+    let rejected = Rejected { key: loser.key().clone(), place: loser.place(), message, kept_old: true };
     (finding, rejected)
 }

@@ -277,7 +277,11 @@ fn parts_that_a_reload_keeps_tell_the_new_lines_of_their_object() {
     let input = Input { resources: &first.resources, proxy: &proxy(&first) };
     let mesh = translate(&input, None).mesh;
     let cluster = &mesh.clusters["outbound|80||a.default.svc.cluster.local"];
-    assert!(cluster.origin.to_string().ends_with(&format!("spec.ports[0] ({}:5:16)", path(&folder))), "{:?}", cluster.origin);
+    assert!(
+        cluster.origin.to_string().ends_with(&format!("spec.ports[0] ({}:5:16)", path(&folder))),
+        "{:?}",
+        cluster.origin
+    );
 
     write(&folder, "a.yaml", &format!("# 1\n# 2\n# 3\n# 4\n# 5\n{}", service("a", 80)));
     let second = store.reload();

@@ -88,7 +88,9 @@ fn depth_is_bounded() {
     assert_eq!(read(&deep(MAX_DEPTH + 1)).1.unwrap().code, "too-deep");
     assert!(read(&deep(100_000)).1.is_some());
     let half = MAX_DEPTH / 2;
-    let twice = |more: usize| format!("- &a {}\n- {}*a{}\n", deep(half), "[".repeat(half - 1 + more), "]".repeat(half - 1 + more));
+    let twice = |more: usize| {
+        format!("- &a {}\n- {}*a{}\n", deep(half), "[".repeat(half - 1 + more), "]".repeat(half - 1 + more))
+    };
     assert_eq!(read(&twice(0)).1, None);
     assert_eq!(read(&twice(1)).1.unwrap().code, "too-deep");
 }

@@ -65,7 +65,8 @@ fn is_public(exports: &[String]) -> bool {
 /// The namespaces to whose clients an object is something else than to those of other namespaces.
 fn names(resource: &Resource) -> Vec<&str> {
     let owner = &*resource.key.namespace;
-    let exported = |list: &'_ [String]| -> Vec<&str> { if is_public(list) { Vec::new() } else { vec![owner] } };
+    let exported =
+        |list: &'_ [String]| -> Vec<&str> { if is_public(list) { Vec::new() } else { vec![owner] } };
     let mut names = Vec::new();
     let mut exports: &[String] = &[];
     match &resource.spec {

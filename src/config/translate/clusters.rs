@@ -91,7 +91,7 @@ fn add_cluster(
     mesh: &mut Mesh,
 ) {
     let subset_name = subset.map_or("", |subset| &subset.subset.name);
-    let name: Name = name(port.number, subset_name, &service.host).into();
+    let name = name(world, port.number, subset_name, &service.host);
     let policy = rule.and_then(|rule| rule.policy).map(|(policy, _)| policy);
     let policy =
         Effective::new(policy, subset.and_then(|subset| subset.subset.traffic_policy.as_ref()), port.number);
@@ -136,8 +136,16 @@ fn add_cluster(
 }
 
 /// The name of an outbound cluster, Istio's form.
-pub(super) fn name(port: u16, subset: &str, host: &str) -> String {
-    format!("outbound|{port}|{subset}|{host}")
+pub(super) fn name(world: &World<'_>, port: u16, subset: &str, host: &str) -> Name {
+    let text = format!("outbound|{port}|{subset}|{host}");
+    let mut names = world.cluster_names.borrow_mut();
+    if let Some(known) = names.get(text.as_str()) {
+        return Name::clone(known);
+    }
+    let old = world.previous.and_then(|previous| previous.clusters.get_key_value(text.as_str()));
+    let name = old.map_or_else(|| text.into(), |(name, _)| Name::clone(name));
+    names.insert(Name::clone(&name));
+    name
 }
 
 fn discovery(

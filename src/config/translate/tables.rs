@@ -189,8 +189,8 @@ impl<'w, 'a> Hosts<'w, 'a> {
         };
         if found.is_empty() {
             let (service, port) = item.service?;
-            let cluster = clusters::name(port.number, "", &service.host);
-            found.push(simple_route("default", &cluster, &origin));
+            let cluster = clusters::name(self.world, port.number, "", &service.host);
+            found.push(simple_route("default", cluster, &origin));
         }
         found.shrink_to_fit();
         let name: Name = with_port(item.host, Some(item.port)).into();

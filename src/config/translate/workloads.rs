@@ -21,6 +21,8 @@ pub(super) struct Workloads<'a> {
     by_address: FxHashMap<(&'a str, &'a str), usize>,
     slices: FxHashMap<(&'a str, &'a str), Vec<Written<'a, EndpointSlice>>>,
     cluster: Name,
+    /// Where endpoints are of which nothing else is known.
+    nowhere: Arc<Locality>,
 }
 
 impl<'a> Workloads<'a> {
@@ -102,14 +104,23 @@ impl<'a> Workloads<'a> {
                 };
                 for address in &endpoint.addresses {
                     let mut new = self.slice_endpoint(slice, at, endpoint, address, number, health);
-                    if let Some(last) = endpoints.last() {
-                        share(&mut new, last);
-                    }
+                    self.share(&mut new, endpoints.last());
                     endpoints.push(new);
                 }
             }
         }
         endpoints
+    }
+
+    /// Holds once what an endpoint has in common with the one before it.
+    fn share(&self, new: &mut Endpoint, last: Option<&Endpoint>) {
+        if let Some(last) = last.filter(|last| last.workload == new.workload) {
+            new.workload = Arc::clone(&last.workload);
+        }
+        let known = [Some(&self.nowhere), last.map(|last| &last.locality)];
+        if let Some(known) = known.into_iter().flatten().find(|known| **known == new.locality) {
+            new.locality = Arc::clone(known);
+        }
     }
 
     fn slice_endpoint(
@@ -228,16 +239,6 @@ impl<'a> Workloads<'a> {
             workload: Arc::new(describe(name, &object.key.namespace, &entry.labels, account, &self.cluster)),
             origin: origin(object, format!("{field}.address")),
         })
-    }
-}
-
-/// Holds once what an endpoint has in common with the one before it.
-fn share(new: &mut Endpoint, last: &Endpoint) {
-    if new.workload == last.workload {
-        new.workload = Arc::clone(&last.workload);
-    }
-    if new.locality == last.locality {
-        new.locality = Arc::clone(&last.locality);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Istio's `Gateway`: the servers at the edge of the mesh.
 
+use crate::mesh::Labels;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use crate::mesh::Labels;
 
 /// The servers of the gateways that carry these labels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
