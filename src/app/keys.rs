@@ -7,8 +7,8 @@ use std::path::Path;
 
 /// The places that a Proxy names. Relative paths start from the folder of its file.
 pub(super) fn places(proxy: &Proxy, object: &Resource) -> Places {
-    let file: &Path = object.source.file();
-    let base = file.parent().unwrap_or(Path::new("")).to_owned();
+    let file = object.place("").file;
+    let base = Path::new(&*file).parent().unwrap_or(Path::new("")).to_owned();
     let workload = proxy.identity.as_ref().and_then(|identity| identity.files.as_ref()).map(|files| {
         let own = Files::new(base.join(&files.certificate), base.join(&files.private_key))
             .with_roots(base.join(&files.trust_bundle));

@@ -15,6 +15,7 @@
 )]
 
 pub mod body;
+pub mod certificates;
 pub mod client;
 pub mod frames;
 pub mod objects;

@@ -1,6 +1,8 @@
 //! A proxy in the test's own process, over a folder of its own.
 
+use super::certificates;
 use sidegate::app::{App, Applied, Options, Status};
+use sidegate::identity::issue::Authority;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +35,17 @@ impl Proxy {
     pub async fn with(spec: &str, objects: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(OWN), own(spec)).unwrap();
+        std::fs::write(folder.path().join(OBJECTS), objects).unwrap();
+        Self::over(folder).await
+    }
+
+    /// The same as a workload of `shop` with a certificate.
+    pub async fn secured(authority: &Authority, account: &str, spec: &str, objects: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        certificates::write(folder.path(), authority, account);
+        let workload = format!("workload: {{serviceAccount: {account}, labels: {{app: {account}}}}}");
+        let spec = format!("{}\n{workload}\n{spec}", certificates::IDENTITY);
+        std::fs::write(folder.path().join(OWN), own(&spec)).unwrap();
         std::fs::write(folder.path().join(OBJECTS), objects).unwrap();
         Self::over(folder).await
     }

@@ -12,11 +12,12 @@ use super::index::{Index, Written, origin};
 use super::listeners::chain;
 use super::settings::Settings;
 use super::tcp::to_cluster;
-use super::workloads::{Labels, is_subset};
+use super::workloads::is_subset;
 use crate::config::resources::Resource;
 use crate::config::resources::istio::security::{MutualTlsMode, PeerAuthentication};
 use crate::mesh::{
-    ChainMatch, ChainProtocol, DownstreamTls, FilterChain, Name, Origin, Pool, TlsVersion, TransportProtocol,
+    ChainMatch, ChainProtocol, DownstreamTls, FilterChain, Labels, Name, Origin, Pool, TlsVersion,
+    TransportProtocol,
 };
 
 /// What callers of a port have to speak.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::World;
-use super::clusters::name;
 use super::policy::Effective;
 use super::service::{Port, Service, Source};
 use crate::config::resources::istio::destination_rule::{ClientTls, ClientTlsMode};
@@ -78,7 +77,7 @@ fn is_external(service: &Service<'_>) -> bool {
 
 /// The SNI between sidecars: the cluster's name in the form of a DNS SRV record.
 fn server_name(port: u16, subset: &str, host: &str) -> Name {
-    name(port, subset, host).replace('|', "_.").into()
+    format!("outbound_.{port}_.{subset}_.{host}").into()
 }
 
 /// Whom a service runs as, where all of its endpoints say so; else anybody of the trust domain.

@@ -20,7 +20,7 @@ fn client(port: u16) -> Arc<ConnectionFacts> {
 fn a_proxy_protocol_pool_is_that_of_one_client_and_one_endpoint() {
     let pools = Pools::default();
     let (one, other) = (client(1), client(2));
-    let pool = |client, place, proxy_protocol| pools.of(7, place, proxy_protocol, client);
+    let pool = |client, place, proxy_protocol| pools.of(7, place, proxy_protocol, client, None);
     let first = pool(&one, Place::Endpoint(1), true);
     assert!(Rc::ptr_eq(&first, &pool(&one, Place::Endpoint(1), true)));
     let elsewhere = Place::Address(([127, 0, 0, 1], 1).into());
@@ -29,7 +29,7 @@ fn a_proxy_protocol_pool_is_that_of_one_client_and_one_endpoint() {
         pool(&one, Place::Endpoint(2), true),
         pool(&one, elsewhere, true),
         pool(&one, Place::Endpoint(1), false),
-        pools.of(8, Place::Endpoint(1), true, &one),
+        pools.of(8, Place::Endpoint(1), true, &one, None),
     ] {
         assert!(!Rc::ptr_eq(&first, &different));
     }
@@ -40,8 +40,8 @@ fn a_proxy_protocol_pool_is_that_of_one_client_and_one_endpoint() {
 async fn a_proxy_protocol_pool_goes_with_its_client() {
     let pools = Pools::default();
     let (gone, stays) = (client(1), client(2));
-    let held = pools.of(7, Place::Endpoint(1), true, &stays);
-    pools.of(7, Place::Endpoint(1), true, &gone);
+    let held = pools.of(7, Place::Endpoint(1), true, &stays, None);
+    pools.of(7, Place::Endpoint(1), true, &gone, None);
     drop(gone);
     pools.expire(Instant::now(), |_| None);
     let clients = pools.clients.borrow();
@@ -54,11 +54,11 @@ fn clients_beyond_the_bound_get_a_pool_for_one_request() {
     let pools = Pools::default();
     let clients: Vec<_> = (0..=MAX_ADDRESSES).map(|port| client(u16::try_from(port).unwrap())).collect();
     for client in &clients {
-        pools.of(7, Place::Endpoint(1), true, client);
+        pools.of(7, Place::Endpoint(1), true, client, None);
     }
     assert_eq!(pools.clients.borrow().len(), MAX_ADDRESSES);
     let last = &clients[MAX_ADDRESSES];
-    let [first, second] = [(); 2].map(|()| pools.of(7, Place::Endpoint(1), true, last));
+    let [first, second] = [(); 2].map(|()| pools.of(7, Place::Endpoint(1), true, last, None));
     assert!(!Rc::ptr_eq(&first, &second));
 }
 
