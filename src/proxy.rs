@@ -5,6 +5,7 @@ pub mod canonical;
 mod canonicalise;
 mod check;
 mod cluster;
+mod coalesce;
 mod connection;
 mod counts;
 pub mod detect;

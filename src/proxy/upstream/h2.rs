@@ -5,6 +5,7 @@ use super::h1::{MAX_BUFFER, is_idempotent, is_upgrade};
 use super::pool::OpenFailure;
 use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
+use crate::proxy::coalesce;
 use crate::proxy::upstream::EndpointPool;
 use crate::proxy::worker::Worker;
 use crate::snapshot::{Permit, Resource};
@@ -326,6 +327,7 @@ async fn establish(
 ) -> Result<Rc<H2Connection>, Error> {
     let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
     let local = stream.local_address();
+    let (stream, to_send) = coalesce::collect(stream);
     let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -342,7 +344,7 @@ async fn establish(
         let closed = closed.clone();
         async move {
             // How it ends is reported to its streams.
-            let _ = running.await;
+            let _ = to_send.drive(running).await;
             closed.set(true);
         }
     });
