@@ -162,7 +162,11 @@ impl<S: AsyncWrite + Unpin> Outbox<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Collected<S> {
-    fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0.borrow_mut().stream).poll_read(task, buf)
     }
 }
