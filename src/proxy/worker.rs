@@ -126,6 +126,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often when all of them are idle.
 const IDLE_TICK: Duration = Duration::from_secs(15);
 
+/// Events of sockets that are taken from the kernel at a time. What a few dozen connections have read is written again while it is still in
+/// the processor's cache; of hundreds it is not (a tenth of the time for bodies of 64 KiB).
+const EVENTS_PER_TICK: usize = 32;
+
 impl Shared {
     /// Shared state that starts with this snapshot.
     pub fn new(snapshot: Arc<Snapshot>, registry: Arc<Registry>) -> Arc<Self> {
@@ -205,8 +209,10 @@ impl Shared {
 
 /// Runs a worker on the current thread until its commands end.
 pub(crate) fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) -> io::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_io_events_per_tick(EVENTS_PER_TICK)
+        .build_local(Default::default())?;
     runtime.block_on(async move {
         let worker = Rc::new(Worker::new(shared));
         let stack = stack::build(&worker);
