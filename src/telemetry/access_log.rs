@@ -329,6 +329,7 @@ impl Formatter {
         let start = out.len();
         match value {
             Value::Absent | Value::Text(_) => {}
+            Value::Word(word) => out.extend_from_slice(word),
             Value::Number(number) => operator::push_number(number, out),
             Value::Flags(flags) => flags.write(out),
             Value::Address(address, part) => part.write(address, out),

@@ -64,9 +64,12 @@ pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
 fn is_harmless(bytes: &[u8], bare_word: bool) -> bool {
     let floor = if bare_word { 0x21 } else { 0x20 };
     let (words, rest) = bytes.as_chunks::<8>();
-    let suspects = words.iter().fold(0, |found, word| found | suspects(u64::from_le_bytes(*word), floor));
-    let last = rest.iter().fold(EACH * u64::from(b'a'), |word, byte| word << 8 | u64::from(*byte));
-    (suspects | self::suspects(last, floor)) & HIGH == 0
+    let found = words.iter().fold(0, |found, word| found | suspects(u64::from_le_bytes(*word), floor));
+    let last = match bytes.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest.iter().fold(EACH * u64::from(b'a'), |word, byte| word << 8 | u64::from(*byte)),
+    };
+    (found | suspects(last, floor)) & HIGH == 0
 }
 
 const EACH: u64 = 0x0101_0101_0101_0101;

@@ -95,6 +95,8 @@ pub(super) enum Value<'a> {
     Absent,
     /// Written by somebody else: to be escaped.
     Text(&'a [u8]),
+    /// One of our own words.
+    Word(&'static [u8]),
     Number(u64),
     Flags(ResponseFlags),
     Address(SocketAddr, AddressPart),
@@ -259,7 +261,7 @@ impl Simple {
             Self::GrpcStatus => match record.grpc_status {
                 Some(status) => GRPC_NAMES
                     .get(usize::from(status))
-                    .map_or(Value::Number(u64::from(status)), |name| Value::Text(name.as_bytes())),
+                    .map_or(Value::Number(u64::from(status)), |name| Value::Word(name.as_bytes())),
                 None => Value::Absent,
             },
             Self::GrpcStatusNumber => number(record.grpc_status.map(u64::from)),
@@ -405,12 +407,12 @@ fn millis<'a>(duration: Option<Duration>) -> Value<'a> {
 }
 
 fn protocol<'a>(version: Option<Version>) -> Value<'a> {
-    let name: &[u8] = match version {
+    let name: &'static [u8] = match version {
         Some(Version::HTTP_10) => b"HTTP/1.0",
         Some(Version::HTTP_11) => b"HTTP/1.1",
         Some(Version::HTTP_2) => b"HTTP/2",
         Some(Version::HTTP_3) => b"HTTP/3",
         _ => return Value::Absent,
     };
-    Value::Text(name)
+    Value::Word(name)
 }
