@@ -104,7 +104,7 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
         let result = match this.inner.as_mut().as_pin_mut() {
             Some(inner) => match inner.poll(task) {
                 Poll::Ready(result) => result,
-                Poll::Pending if recorder.activity.has_expired() => {
+                Poll::Pending if recorder.activity.is_expired() => {
                     this.inner.set(None);
                     Err(Error::new(Reason::StreamIdle))
                 }
@@ -133,7 +133,7 @@ impl Recorder {
             .chain
             .downcast_ref::<Http>()
             .map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
-        let activity = Rc::new(Activity::new(worker.clock(), limit, meter));
+        let activity = Rc::new(Activity::new(request.cx.started.into(), limit, meter));
         worker.begin_exchange(&activity);
         Self {
             worker: worker.clone(),
@@ -183,7 +183,7 @@ impl Recorder {
     /// Another byte went to the downstream.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes_sent += bytes as u64;
-        self.activity.moved(self.worker.clock());
+        self.activity.moved();
     }
 
     /// How long the tunnel that the exchange opens may carry nothing: as long as any connection of the port. Zero: for ever.
@@ -206,6 +206,13 @@ impl Recorder {
         let mut facts = self.cx.facts.borrow_mut();
         if let Ending::Broken(reason) = ending {
             facts.reasons.push(reason);
+            // The codec only says that the request's body broke.
+            if reason != Reason::BodyTooLarge && self.is_body_too_large(&facts) {
+                facts.reasons.push(Reason::BodyTooLarge);
+            }
+        }
+        if facts.reasons.contains(&Reason::BodyTooLarge) {
+            self.worker.count_limit(Reason::BodyTooLarge);
         }
         if let Ending::Complete(Some(trailers)) = ending {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
@@ -218,6 +225,11 @@ impl Recorder {
         self.worker.end_exchange(&self.activity);
     }
 
+    fn is_body_too_large(&self, facts: &Facts) -> bool {
+        let limit = self.cx.chain.downcast_ref::<Http>().map_or(0, |http| http.mesh.max_body_bytes);
+        limit != 0 && facts.request_meter.as_ref().is_some_and(|meter| meter.bytes() > limit)
+    }
+
     fn received(&self, facts: &Facts) -> u64 {
         self.bytes_received + facts.request_meter.as_ref().map_or(0, |meter| meter.bytes())
     }
@@ -226,7 +238,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.activity.is_over() {
-            let expired = self.activity.has_expired();
+            let expired = self.activity.is_expired();
             let reason = if expired { Reason::StreamIdle } else { Reason::DownstreamClosed };
             self.finish(Ending::Broken(reason));
         }

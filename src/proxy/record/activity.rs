@@ -12,7 +12,9 @@ use tokio::time::Instant;
 /// When an exchange last moved a byte, for the worker's clock to find the ones that stand still.
 #[derive(Debug)]
 pub(crate) struct Activity {
+    /// As far as the clock has seen it: a byte is noted in `moved`, and counts as of the next tick.
     last: Cell<Instant>,
+    moved: Cell<bool>,
     limit: Duration,
     meter: Option<Arc<Meter>>,
     metered: Cell<u64>,
@@ -26,9 +28,11 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new(now: Instant, limit: Duration, meter: Option<Arc<Meter>>) -> Self {
+    /// Begun at `started`, by a clock that does not rest.
+    pub(super) fn new(started: Instant, limit: Duration, meter: Option<Arc<Meter>>) -> Self {
         Self {
-            last: Cell::new(now),
+            last: Cell::new(started),
+            moved: Cell::new(false),
             limit,
             meter,
             metered: Cell::new(0),
@@ -41,13 +45,8 @@ impl Activity {
     }
 
     /// A byte went to the downstream.
-    pub(super) fn moved(&self, now: Instant) {
-        self.last.set(now);
-    }
-
-    /// True once [`Activity::expire`] found that nothing moves.
-    pub(super) fn has_expired(&self) -> bool {
-        self.expired.get()
+    pub(super) fn moved(&self) {
+        self.moved.set(true);
     }
 
     /// True once the exchange is recorded.
@@ -71,7 +70,7 @@ impl Activity {
             return;
         }
         let metered = self.meter.as_ref().map_or(0, |meter| meter.bytes());
-        if self.metered.replace(metered) != metered {
+        if self.moved.take() | (self.metered.replace(metered) != metered) {
             self.last.set(now);
         }
         if now - self.last.get() >= self.limit {
@@ -87,8 +86,13 @@ impl Activity {
         }
     }
 
-    /// Wakes this task when it expires.
-    pub(super) fn watch(&self, task: &Context<'_>) {
+    /// True once nothing has moved for longer than the limit.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.get() && !self.over.get()
+    }
+
+    /// Wakes this task when the limit is reached.
+    pub(crate) fn watch(&self, task: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         match &*waker {
             Some(waker) if waker.will_wake(task.waker()) => {}

@@ -4,6 +4,7 @@ use super::{Ending, Recorder};
 use crate::proxy::connection::Busy;
 use bytes::Bytes;
 use filter_api::{Body, Error, Observers, Reason};
+use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,17 +17,22 @@ pub(crate) struct Recorded {
     busy: Option<Busy>,
     /// The codec will not send trailers: HTTP/1, and the head announced none.
     trailers_lost: bool,
+    /// HTTP/2: the last byte has only gone once the codec lets go of the body, which waits for the client's window.
+    multiplexed: bool,
 }
 
 impl Recorded {
     pub(super) fn new(body: Body, recorder: Recorder) -> Self {
-        Self { body, recorder: Some(recorder), busy: None, trailers_lost: false }
+        Self { body, recorder: Some(recorder), busy: None, trailers_lost: false, multiplexed: false }
     }
 
     /// Counts the connection as busy until the body has ended.
     pub(crate) fn keep_busy(&mut self, busy: Busy, http1: bool) {
-        if http1 && let Some(recorder) = &self.recorder {
-            recorder.activity.carried_by(busy.conn());
+        self.multiplexed = !http1;
+        match &self.recorder {
+            Some(recorder) if http1 => recorder.activity.carried_by(busy.conn()),
+            Some(recorder) => busy.conn().answers(recorder.activity.clone()),
+            None => {}
         }
         self.busy = Some(busy);
     }
@@ -34,6 +40,13 @@ impl Recorded {
     /// The head announces no trailers to an HTTP/1 downstream: any that come are lost, and counted.
     pub(crate) fn lose_trailers(&mut self) {
         self.trailers_lost = true;
+    }
+
+    /// The codec answers otherwise than the stack did.
+    pub(crate) fn restate(&mut self, status: StatusCode) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.status = status.as_u16();
+        }
     }
 
     /// Takes the body apart for a tunnel: its observers and its record outlive the HTTP exchange.
@@ -51,7 +64,7 @@ impl HttpBody for Recorded {
         let polled = Pin::new(&mut this.body).poll_frame(task);
         let Some(recorder) = &mut this.recorder else { return polled };
         let ending = match &polled {
-            Poll::Pending if recorder.activity.has_expired() => {
+            Poll::Pending if recorder.activity.is_expired() => {
                 let error = Error::new(Reason::StreamIdle).sent(true);
                 this.body.reset(Reason::StreamIdle);
                 this.end(Ending::Broken(Reason::StreamIdle));
@@ -64,7 +77,7 @@ impl HttpBody for Recorded {
             Poll::Ready(Some(Ok(frame))) => match (frame.data_ref(), frame.trailers_ref()) {
                 (Some(data), _) => {
                     recorder.sent(data.len());
-                    this.body.is_end_stream().then_some(Ending::Complete(None))
+                    (!this.multiplexed && this.body.is_end_stream()).then_some(Ending::Complete(None))
                 }
                 (None, trailers) => {
                     if this.trailers_lost && trailers.is_some_and(|trailers| !trailers.is_empty()) {
@@ -101,8 +114,12 @@ impl Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // A codec that knows the length, or that there is no body, stops asking once it has it all.
-        if self.recorder.is_some() && self.body.is_end_stream() {
+        let Some(recorder) = &self.recorder else { return };
+        if recorder.activity.is_expired() {
+            self.body.reset(Reason::StreamIdle);
+            self.end(Ending::Broken(Reason::StreamIdle));
+        } else if self.body.is_end_stream() {
+            // A codec that knows the length, or that there is no body, stops asking once it has it all.
             self.end(Ending::Complete(None));
         }
     }

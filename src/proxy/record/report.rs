@@ -7,6 +7,7 @@ use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
 use filter_api::{ConnectionFacts, Facts};
 use http::{Method, Uri};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 impl Recorder {
@@ -65,12 +66,20 @@ impl Recorder {
             cluster: facts.cluster.as_deref(),
             upstream_local: facts.upstream_local,
             downstream_local: Some(connection.local),
-            downstream_remote: Some(connection.remote),
+            downstream_remote: Some(downstream_remote(facts, connection)),
             downstream_direct: Some(connection.direct_remote),
             server_name: connection.server_name.as_deref(),
             route_name: self.cx.matched().map(|matched| &*matched.route).filter(|name| !name.is_empty()),
             ..access_log::Record::default()
         };
         self.worker.log(record, &facts.kept_headers, &self.kept);
+    }
+}
+
+/// The client, as Envoy's `DOWNSTREAM_REMOTE_ADDRESS`: an address that a header named has port 0.
+fn downstream_remote(facts: &Facts, connection: &ConnectionFacts) -> SocketAddr {
+    match facts.client {
+        Some(client) if client != connection.remote.ip().to_canonical() => SocketAddr::new(client, 0),
+        _ => connection.remote,
     }
 }

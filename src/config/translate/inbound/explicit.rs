@@ -44,7 +44,6 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     let mut inbound = listener(world, INBOUND, Direction::Inbound, origin.clone());
     inbound.addresses = addresses(world, world.object, field, &world.proxy.inbound.addresses);
     inbound.bound = true;
-    inbound.detection_timeout = world.proxy.limits.handshake_timeout.into();
     let http = Arc::new(inbound_http(world, INBOUND));
     let protocol = match fallback {
         Some(port) => {
