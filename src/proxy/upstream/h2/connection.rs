@@ -3,6 +3,7 @@
 use crate::identity::Within;
 use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
+use crate::proxy::coalesce;
 use crate::proxy::upstream::MAX_BUFFER;
 use crate::proxy::upstream::connect::{Way, connect};
 use crate::proxy::upstream::pool::{EndpointPool, Open, PENDING_TIMEOUT};
@@ -140,6 +141,7 @@ impl Opener {
         )
         .await?;
         let local = stream.local_address();
+        let (stream, to_send) = coalesce::collect(stream);
         let handshake = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -159,7 +161,7 @@ impl Opener {
             let (closed, settings) = (closed.clone(), settings.clone());
             async move {
                 // How it ends is reported to its streams.
-                let _ = running.await;
+                let _ = to_send.drive(running).await;
                 closed.set(true);
                 settings.arrived();
                 if let Some(pool) = pool.upgrade() {
