@@ -39,6 +39,8 @@ struct Outbox<S> {
     /// The socket takes no more: nothing is collected behind what is left, so that a reader that stops costs no more memory.
     full: bool,
     failed: Option<io::Error>,
+    /// Something was written since the stream was last flushed.
+    unflushed: bool,
 }
 
 /// Bytes that are collected at most; what would exceed them is sent at once, from where it lies.
@@ -54,7 +56,7 @@ thread_local! {
 
 /// Splits a socket into what the codec writes to and what sends.
 pub(crate) fn collect<S>(stream: S) -> (Collected<S>, Sender<S>) {
-    let outbox = Outbox { stream, pending: Vec::new(), sent: 0, full: false, failed: None };
+    let outbox = Outbox { stream, pending: Vec::new(), sent: 0, full: false, failed: None, unflushed: false };
     let outbox = Rc::new(RefCell::new(outbox));
     (Collected(outbox.clone()), Sender(outbox))
 }
@@ -99,10 +101,16 @@ impl<S: AsyncWrite + Unpin> Outbox<S> {
     fn poll_send(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.pending.len() {
             let rest = self.pending.get(self.sent..).unwrap_or_default();
+            self.unflushed = true;
             match ready!(Pin::new(&mut self.stream).poll_write(task, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => self.sent += sent,
             }
+        }
+        if self.unflushed {
+            // TLS may hold back what it has taken; a socket does not.
+            ready!(Pin::new(&mut self.stream).poll_flush(task))?;
+            self.unflushed = false;
         }
         self.clear();
         Poll::Ready(Ok(()))
@@ -138,6 +146,7 @@ impl<S: AsyncWrite + Unpin> Outbox<S> {
                 count += 1;
             }
             let slices = slices.get(..count).unwrap_or_default();
+            self.unflushed = true;
             let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(task, slices))?;
             if sent > collected {
                 self.clear();

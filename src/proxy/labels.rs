@@ -6,7 +6,7 @@ use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{
     ConnectionLabels, Part, Protocol, Registry, Reporter, SecurityPolicy, Service, Workload as Labels,
 };
-use filter_api::Reason;
+use filter_api::{ConnectionFacts, Reason};
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -20,7 +20,12 @@ pub(crate) struct LabelCache {
     no_service: Part,
     services: RefCell<FxHashMap<u32, Service_>>,
     endpoints: RefCell<FxHashMap<(u32, u32), Part>>,
+    /// Callers by the identity that they have proven.
+    callers: RefCell<FxHashMap<Arc<str>, Part>>,
 }
+
+/// Callers whose labels are kept; beyond, they are made anew.
+const MAX_CALLERS: usize = 4096;
 
 #[derive(Debug)]
 struct Service_ {
@@ -37,6 +42,7 @@ impl LabelCache {
             no_service: registry.service(&Service::default()),
             services: RefCell::default(),
             endpoints: RefCell::default(),
+            callers: RefCell::default(),
         }
     }
 
@@ -55,6 +61,7 @@ impl LabelCache {
         endpoint: Option<&Endpoint>,
         protocol: Protocol,
         flags: ResponseFlags,
+        downstream: &ConnectionFacts,
         with: impl FnOnce(ConnectionLabels<'_>) -> T,
     ) -> T {
         let own = self.own.borrow();
@@ -78,8 +85,23 @@ impl LabelCache {
             }
             _ => &self.nobody,
         };
+        let mut callers = self.callers.borrow_mut();
+        let principal = downstream.tls.as_ref().and_then(|tls| tls.peer.as_ref()?.principal.as_ref());
+        let caller = match principal {
+            Some(principal) if inbound => {
+                if callers.len() >= MAX_CALLERS && !callers.contains_key(principal.shared()) {
+                    callers.clear();
+                }
+                callers.entry(principal.shared().clone()).or_insert_with(|| {
+                    let uri = format!("spiffe://{principal}");
+                    let namespace = principal.namespace();
+                    self.registry.workload(&Labels { principal: &uri, namespace, ..Labels::default() })
+                })
+            }
+            _ => &self.nobody,
+        };
         let (reporter, source, destination) = match inbound {
-            true => (Reporter::Destination, &self.nobody, &*own),
+            true => (Reporter::Destination, caller, &*own),
             false => (Reporter::Source, &*own, peer),
         };
         with(ConnectionLabels {
@@ -89,7 +111,11 @@ impl LabelCache {
             service: service.map_or(&self.no_service, |service| &service.part),
             protocol,
             flags,
-            security: if inbound { SecurityPolicy::None } else { SecurityPolicy::Unknown },
+            security: match (inbound, principal) {
+                (true, Some(_)) => SecurityPolicy::MutualTls,
+                (true, None) => SecurityPolicy::None,
+                (false, _) => SecurityPolicy::Unknown,
+            },
         })
     }
 }

@@ -64,6 +64,7 @@ pub(super) async fn serve(
             picked.endpoint.as_deref(),
             Protocol::Tcp,
             ResponseFlags::NONE,
+            facts,
             |labels| worker.metrics.connection(&TCP, &labels),
         );
         let _carried = Carried::new(worker, series, flow.clone());

@@ -18,14 +18,21 @@ impl Recorder {
         let protocol = if facts.grpc { Protocol::Grpc } else { Protocol::Http };
         let measured =
             Measured { duration, request_bytes: self.received(facts), response_bytes: self.bytes_sent };
-        self.worker.labels.connection(cluster, endpoint, protocol, flags, |connection| {
-            let labels = RequestLabels {
-                connection,
-                response_code: self.status,
-                grpc_status: if facts.grpc { Some(self.grpc_status.unwrap_or(0)) } else { None },
-            };
-            self.worker.metrics.request(&labels, &measured);
-        });
+        self.worker.labels.connection(
+            cluster,
+            endpoint,
+            protocol,
+            flags,
+            &self.cx.connection,
+            |connection| {
+                let labels = RequestLabels {
+                    connection,
+                    response_code: self.status,
+                    grpc_status: if facts.grpc { Some(self.grpc_status.unwrap_or(0)) } else { None },
+                };
+                self.worker.metrics.request(&labels, &measured);
+            },
+        );
     }
 
     pub(super) fn log(&self, facts: &Facts, flags: ResponseFlags, duration: Duration, ending: &Ending<'_>) {
@@ -48,7 +55,7 @@ impl Recorder {
             method: facts.method.as_ref().map(Method::as_str),
             path: facts.target.as_ref().and_then(Uri::path_and_query).map(http::uri::PathAndQuery::as_str),
             original_path: facts.original_path.as_deref(),
-            scheme: Some("http"),
+            scheme: Some(if connection.tls.is_some() { "https" } else { "http" }),
             authority: self.worker.logged_authority(facts),
             protocol: Some(self.version),
             response_code: Some(self.status),
@@ -69,11 +76,19 @@ impl Recorder {
             downstream_remote: Some(downstream_remote(facts, connection)),
             downstream_direct: Some(connection.direct_remote),
             server_name: connection.server_name.as_deref(),
+            peer_identity: peer_identity(connection),
+            tls_version: connection.tls.as_ref().map(|tls| tls.version),
             route_name: self.cx.matched().map(|matched| &*matched.route).filter(|name| !name.is_empty()),
             ..access_log::Record::default()
         };
         self.worker.log(record, &facts.kept_headers, &self.kept);
     }
+}
+
+/// The URI by which the caller has proven itself.
+fn peer_identity(connection: &ConnectionFacts) -> Option<&str> {
+    let peer = connection.tls.as_ref()?.peer.as_ref()?;
+    peer.uris.first().map(|uri| &**uri)
 }
 
 /// The client, as Envoy's `DOWNSTREAM_REMOTE_ADDRESS`: an address that a header named has port 0.
