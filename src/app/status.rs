@@ -126,6 +126,7 @@ impl Status {
     ///
     /// Says why not.
     pub fn ready(&self) -> Result<(), String> {
+        self.shared.keyring().ready(SystemTime::now())?;
         if self.applied.load().is_none() {
             return Err("the first configuration is not in force yet".to_owned());
         }

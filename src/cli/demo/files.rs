@@ -2,9 +2,11 @@
 
 use super::ports::Ports;
 use super::{Error, system};
+use crate::identity::issue::{self, Authority, Workload};
 use serde::Deserialize;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The shop as its authors wrote it. Each object becomes a file of its own, so that it can be changed or removed alone.
@@ -31,6 +33,12 @@ pub(super) const CANARY: &str = "shop/virtualservice-product-service-canary.yaml
 pub(super) const ROLLOUT: &str = "shop/virtualservice-product-service-rollout.yaml";
 /// Where callers find version 1 of product-service.
 pub(super) const ENDPOINTS: &str = "mesh/product-service-v1-endpoints.yaml";
+
+/// The trust domain of the shop.
+const TRUST_DOMAIN: &str = "cluster.local";
+
+/// How long the demo's certificates are valid.
+const DAYS: u32 = 30;
 
 /// The folder of a running demo.
 #[derive(Debug)]
@@ -64,7 +72,33 @@ impl Folder {
         for (name, text) in MESH {
             folder.write(&format!("mesh/{name}.yaml"), &ports.fill(text))?;
         }
+        folder.certify()?;
         Ok(folder)
+    }
+
+    /// Gives every workload a certificate, by an authority that nobody keeps.
+    fn certify(&self) -> Result<(), Error> {
+        let failed = |error: issue::Error| system("making certificates")(std::io::Error::other(error));
+        let authority = Authority::new(TRUST_DOMAIN, DAYS).map_err(failed)?;
+        for (namespace, account) in MESH.iter().flat_map(|(_, text)| accounts(text)) {
+            let workload = Workload {
+                trust_domain: TRUST_DOMAIN,
+                namespace,
+                service_account: account,
+                dns: &[],
+                days: DAYS,
+            };
+            let issued = authority.issue(&workload).map_err(failed)?;
+            let folder = self.root.join("certs").join(account);
+            let failed = |error| system(format!("writing certificates into {}", folder.display()))(error);
+            fs::create_dir_all(&folder).map_err(failed)?;
+            let mut key = OpenOptions::new();
+            let key = key.write(true).create(true).truncate(true).mode(0o600).open(folder.join("key.pem"));
+            key.and_then(|mut file| file.write_all(issued.key.reveal())).map_err(failed)?;
+            fs::write(folder.join("cert-chain.pem"), &issued.certificate).map_err(failed)?;
+            fs::write(folder.join("root-cert.pem"), &issued.root).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The configuration that every proxy reads.
@@ -110,6 +144,14 @@ impl Drop for Folder {
             let _ = fs::remove_dir_all(&self.root);
         }
     }
+}
+
+/// The namespaces and service accounts of the Proxies in a file.
+fn accounts(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split("\n---\n").filter(|object| object.contains("kind: Proxy")).filter_map(|object| {
+        let value = |field: &str| object.lines().find_map(|line| line.trim().strip_prefix(field));
+        Some((value("namespace: ")?, value("serviceAccount: ")?))
+    })
 }
 
 /// A new folder that only we may read.

@@ -232,6 +232,10 @@ impl Asked<'_> {
 
     fn note_without_identity(&self, world: &World<'_>) {
         let Some((object, field)) = &self.by else { return };
+        // A sidecar that `check` makes up has nothing that could be mended.
+        if world.object.place("").file.as_os_str().is_empty() {
+            return;
+        }
         let message = format!(
             "requires mutual TLS of callers, and {} has no identity: its port refuses every connection",
             world.object.key
