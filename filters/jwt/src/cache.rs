@@ -1,8 +1,9 @@
 //! Tokens that were verified, so that the next request with the same token costs one look-up.
 //!
-//! The key is the whole token. A table finds it by SipHash under a random key and then compares all of it, so nobody can make two tokens meet,
-//! and no digest has to be trusted; measured (`benches/jwt.rs`), that costs less than SHA-256 of the token alone. Shared by all workers, for a
-//! token that one of them verified is good for all: sixteen shards, each locked for one look-up and the copy of a pointer.
+//! The key is the whole token: SipHash under a random key leads to an entry, and then all of the text is compared. So nobody can make two tokens
+//! meet, and no digest has to be trusted; one pass over the token costs about what SHA-256 does on a processor with instructions for it, and a
+//! fraction of it on others (`benches/jwt.rs`). Shared by all workers, for a token that one of them verified is good for all: sixteen shards, each
+//! locked for one look-up and the copy of a pointer.
 
 use crate::token::Times;
 use filter_api::Token;
@@ -41,11 +42,17 @@ pub struct Cache {
 /// Of a shard: what was used lately, and what was used before that. When the first is full it becomes the second.
 #[derive(Debug, Default)]
 struct Shard {
-    young: HashMap<Box<str>, Arc<Verified>>,
-    old: HashMap<Box<str>, Arc<Verified>>,
+    young: HashMap<u64, Entry>,
+    old: HashMap<u64, Entry>,
     bytes: usize,
     hits: u64,
     misses: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: Box<str>,
+    verified: Arc<Verified>,
 }
 
 /// How often a cache was asked.
@@ -62,13 +69,14 @@ pub struct CacheCounts {
 impl Cache {
     /// The token, if it was verified with the keys of this generation. Its times are the caller's to check.
     pub(crate) fn find(&self, token: &str, generation: u64) -> Option<Arc<Verified>> {
-        let mut shard = self.shard(token);
-        let found = match shard.young.get(token) {
-            Some(found) => Some(found.clone()),
-            None => match shard.old.remove_entry(token) {
-                Some((token, found)) => {
-                    shard.insert(token, found.clone());
-                    Some(found)
+        let (hash, mut shard) = self.shard(token);
+        let found = match shard.young.get(&hash) {
+            Some(entry) => entry.holds(token),
+            None => match shard.old.remove(&hash) {
+                Some(entry) => {
+                    let found = entry.holds(token);
+                    shard.insert(hash, entry);
+                    found
                 }
                 None => None,
             },
@@ -83,7 +91,8 @@ impl Cache {
     }
 
     pub(crate) fn insert(&self, token: &str, verified: Arc<Verified>) {
-        self.shard(token).insert(token.into(), verified);
+        let (hash, mut shard) = self.shard(token);
+        shard.insert(hash, Entry { token: token.into(), verified });
     }
 
     /// How often it was asked.
@@ -98,23 +107,30 @@ impl Cache {
         all
     }
 
-    fn shard(&self, token: &str) -> MutexGuard<'_, Shard> {
-        let place = self.hasher.hash_one(token) as usize % SHARDS;
-        lock(&self.shards[place])
+    /// One pass over the token gives its shard and its place there.
+    fn shard(&self, token: &str) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.hasher.hash_one(token);
+        (hash, lock(&self.shards[hash as usize % SHARDS]))
+    }
+}
+
+impl Entry {
+    /// What was verified, if it was this token.
+    fn holds(&self, token: &str) -> Option<Arc<Verified>> {
+        (*self.token == *token).then(|| self.verified.clone())
     }
 }
 
 impl Shard {
-    fn insert(&mut self, token: Box<str>, verified: Arc<Verified>) {
-        if self.bytes + token.len() > HALF {
+    fn insert(&mut self, hash: u64, entry: Entry) {
+        if self.bytes + entry.token.len() > HALF {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;
         }
-        self.bytes += token.len();
-        if let Some((replaced, _)) = self.young.remove_entry(&token) {
-            self.bytes -= replaced.len();
+        self.bytes += entry.token.len();
+        if let Some(replaced) = self.young.insert(hash, entry) {
+            self.bytes -= replaced.token.len();
         }
-        self.young.insert(token, verified);
     }
 }
 

@@ -48,3 +48,69 @@ pub fn places(data: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::{Path, PathBuf};
+
+    type Target = (&'static str, &'static str, fn(&[u8]));
+
+    const TARGETS: [Target; 3] = [
+        ("jwt_token", "fuzz::token(", token),
+        ("jwks", "fuzz::jwks(", jwks),
+        ("jwt_places", "fuzz::places(", places),
+    ];
+
+    fn seeds(name: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_corpus_of_every_target_passes() {
+        let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
+        for (name, call, body) in TARGETS {
+            let source = std::fs::read_to_string(targets.join(format!("{name}.rs"))).unwrap();
+            assert!(source.contains(call), "{name} calls another body");
+            let seeds = seeds(name);
+            assert!(seeds.len() >= 3, "{name} has {} seeds", seeds.len());
+            seeds.iter().for_each(|seed| body(seed));
+        }
+    }
+
+    #[test]
+    fn the_good_seeds_are_understood() {
+        let good = seeds("jwt_token")
+            .iter()
+            .filter(|seed| Parsed::new(std::str::from_utf8(seed).unwrap()).is_ok())
+            .count();
+        assert_eq!(good, 1);
+        let sets: Vec<_> =
+            seeds("jwks").iter().filter_map(|seed| Jwks::parse(seed, Origin::Inline).ok()).collect();
+        assert_eq!(sets.iter().map(Jwks::len).collect::<Vec<_>>(), [4]);
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_pass(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            for (_, _, body) in TARGETS {
+                body(&data);
+            }
+        }
+
+        #[test]
+        fn seeds_with_a_changed_byte_pass(target in 0..TARGETS.len(), seed in any::<prop::sample::Index>(), at: usize, byte: u8) {
+            let (name, _, body) = TARGETS[target];
+            let mut data = seed.get(&seeds(name)).clone();
+            let at = at % data.len();
+            data[at] = byte;
+            body(&data);
+        }
+    }
+}

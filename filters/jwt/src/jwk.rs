@@ -46,7 +46,7 @@ struct Key {
 
 enum Verifier {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// A signature algorithm (RFC 7518 section 3.1, RFC 8037).
@@ -313,7 +313,7 @@ fn secret(bytes: &[u8]) -> Result<Uses, String> {
     }
     let fitting = all.into_iter().filter(|(.., length)| bytes.len() >= *length);
     Ok(fitting
-        .map(|(algorithm, hash, _)| (algorithm, Verifier::Secret(hmac::Key::new(hash, bytes))))
+        .map(|(algorithm, hash, _)| (algorithm, Verifier::Secret(Box::new(hmac::Key::new(hash, bytes)))))
         .collect())
 }
 

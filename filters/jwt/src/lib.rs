@@ -33,6 +33,7 @@ pub use jwk::{Algorithm, Jwks, MAX_KEYS, Origin as KeyOrigin};
 pub use keys::{
     ASK_INTERVAL, Fetch, Held, KeySet, KeySetStatus, MAX_AGE, MAX_JWKS, MAX_UNKNOWN, MAX_WAITING, UNKNOWN_FOR,
 };
+pub use places::output_header;
 pub use provider::Provider;
 pub use refusal::Refusal;
 pub use settings::{ClaimHeader, Keys, Place, Rule, Settings};

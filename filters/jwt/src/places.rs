@@ -2,7 +2,9 @@
 
 use crate::Refusal;
 use crate::settings;
-use http::header::{AUTHORIZATION, COOKIE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -84,9 +86,38 @@ impl Place {
     }
 }
 
-pub(crate) fn header_name(field: &str, name: &str) -> Result<HeaderName, String> {
+fn header_name(field: &str, name: &str) -> Result<HeaderName, String> {
     HeaderName::try_from(name)
         .map_err(|_| format!("{field}: {name:?} is no header name; write one, `x-jwt` for example"))
+}
+
+/// Headers that frame or route a message: a claim in one of them would let whoever gets a token say where a request ends.
+const FRAMING: [HeaderName; 9] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    HeaderName::from_static("keep-alive"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A header that payload or claims may be written into.
+///
+/// # Errors
+///
+/// When it is no name, or that of a header that frames or routes the message.
+pub fn output_header(name: &str) -> Result<HeaderName, String> {
+    let header = HeaderName::try_from(name)
+        .map_err(|_| format!("{name:?} is no header name; write one, `x-jwt` for example"))?;
+    if FRAMING.contains(&header) {
+        return Err(format!(
+            "{name:?} says where a request ends or goes, and no token may; write another, `x-jwt` for example"
+        ));
+    }
+    Ok(header)
 }
 
 fn only<'a>(

@@ -5,7 +5,7 @@ use crate::base64::encode_standard;
 use crate::cache::{Cache, Verified};
 use crate::jwk::{self, Jwks, Verdict};
 use crate::keys::{Held, KeySet, Without};
-use crate::places::{Place, header_name};
+use crate::places::{Place, output_header};
 use crate::settings::{Keys, Rule};
 use crate::token::Parsed;
 use aws_lc_rs::digest;
@@ -86,7 +86,8 @@ impl Provider {
             rule.places.iter().map(Place::new).collect::<Result<_, _>>()?
         };
         let claim_headers = rule.claim_headers.iter().map(|written| {
-            let header = header_name("claim_headers.header", &written.header)?;
+            let header =
+                output_header(&written.header).map_err(|error| format!("claim_headers.header: {error}"))?;
             if written.claim.is_empty() {
                 return Err("claim_headers.claim: is empty; write the claim, `sub` for example".to_owned());
             }
@@ -99,7 +100,7 @@ impl Provider {
             places,
             forward: rule.forward,
             payload_header: match &rule.payload_header {
-                Some(name) => Some(header_name("payload_header", name)?),
+                Some(name) => Some(output_header(name).map_err(|error| format!("payload_header: {error}"))?),
                 None => None,
             },
             claim_headers: claim_headers.collect::<Result<_, _>>()?,
@@ -162,8 +163,8 @@ impl Provider {
     ) -> Result<(), Refusal> {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         times.check(since, self.leeway)?;
-        let known = |audience: &Box<str>| self.audiences.iter().any(|own| **own == *plain(audience));
-        if self.audiences.is_empty() || audiences.iter().any(known) {
+        let known = |audience: &str| self.audiences.iter().any(|own| **own == *plain(audience));
+        if self.audiences.is_empty() || audiences.iter().any(|audience| known(audience)) {
             Ok(())
         } else {
             Err(Refusal::AudienceNotAllowed)

@@ -37,8 +37,9 @@ pub(crate) fn at(seconds: u64) -> SystemTime {
 }
 
 pub(crate) fn rsa_jwk(key: &RsaKeyPair, kid: &str) -> Value {
-    let (n, e) = (key.public_key().modulus(), key.public_key().exponent());
-    json!({"kty": "RSA", "kid": kid, "n": encode(n.big_endian_without_leading_zero()), "e": encode(e.big_endian_without_leading_zero())})
+    // DER: two lengths, then the modulus after its zero; at the end the exponent 65537.
+    let der = key.public_key().as_ref();
+    json!({"kty": "RSA", "kid": kid, "n": encode(&der[9..9 + 256]), "e": encode(&der[der.len() - 3..])})
 }
 
 pub(crate) fn ec_jwk(key: &EcdsaKeyPair, curve: &str, kid: &str) -> Value {

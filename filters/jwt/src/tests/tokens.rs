@@ -65,7 +65,7 @@ fn a_public_key_is_no_secret() {
     let modulus = decode(jwk["n"].as_str().unwrap().as_bytes()).unwrap();
     for key in [&modulus[..], jwk["n"].as_str().unwrap().as_bytes(), jwk.to_string().as_bytes()] {
         let forged = format!("{message}.{}", encode(&secret(hmac::HMAC_SHA256, key, message.as_bytes())));
-        assert_eq!(judge(&compile(&[rule.clone()]), &forged, NOW), Err(Refusal::NoKey));
+        assert_eq!(judge(&compile(std::slice::from_ref(&rule)), &forged, NOW), Err(Refusal::NoKey));
     }
 }
 
