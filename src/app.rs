@@ -2,6 +2,7 @@
 
 mod cpus;
 mod dns;
+mod jwks;
 mod pages;
 mod status;
 mod workers;
@@ -21,6 +22,7 @@ use crate::mesh::{Direction, Mesh};
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
+use jwks::JwksRefresh;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -74,6 +76,7 @@ pub struct App {
     registry: Arc<Registry>,
     mesh: Mesh,
     dns: DnsDiscovery,
+    jwks: JwksRefresh,
     servers: watch::Sender<bool>,
     _build: Series,
 }
@@ -118,6 +121,7 @@ impl App {
             metrics: ConfigMetrics::new(&registry),
             mesh: Mesh::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
+            jwks: JwksRefresh::new(workers.shared(), workers.calls(), Handle::current()),
             store,
             watcher,
             workers,
@@ -206,6 +210,10 @@ impl App {
             self.drain = settings.drain.clone();
             self.workers.shared().set_max_connections(settings.limits.max_connections);
         }
+        let fetching = match &resource.spec {
+            Spec::Proxy(settings) => jwks::Settings::new(settings),
+            _ => jwks::Settings::default(),
+        };
         let previous = std::mem::take(&mut self.mesh);
         let (resources, proxy) = (update.clone(), resource);
         let output = blocking(move || {
@@ -218,7 +226,9 @@ impl App {
         }
         self.mesh = mesh.clone();
         let problems = self.workers.apply(mesh).await;
-        self.dns.reconcile(&self.workers.shared().snapshot());
+        let snapshot = self.workers.shared().snapshot();
+        self.dns.reconcile(&snapshot);
+        self.jwks.reconcile(&snapshot, fetching);
         for problem in &problems {
             tracing::error!("{problem}");
         }

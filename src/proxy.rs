@@ -12,6 +12,7 @@ pub mod detect;
 pub mod fuzz;
 pub mod headers;
 mod http;
+pub(crate) mod internal;
 mod labels;
 mod limits;
 mod listener;

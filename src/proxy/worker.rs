@@ -3,6 +3,7 @@
 //! Nothing here is shared with another worker but the snapshot and the cluster states, so no request waits for another thread.
 
 use super::connection::{Close, Conn};
+use super::internal;
 use super::labels::LabelCache;
 use super::listener::{self, Socket};
 use super::record::Activity;
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     Close(Name),
     /// Ask the connections of a direction to go elsewhere, spread over this time.
     Drain(Direction, Duration),
+    /// Send a request of our own.
+    Call(Box<internal::Call>),
     /// A new snapshot is there: let go of what it does not know any more.
     Reconcile,
     /// End every connection now.
@@ -229,6 +232,9 @@ pub(crate) fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) ->
                 Command::Reconcile => worker.reconcile(),
                 Command::Drain(direction, over) => {
                     tokio::task::spawn_local(worker.clone().drain(direction, over));
+                }
+                Command::Call(call) => {
+                    tokio::task::spawn_local(internal::serve(worker.clone(), *call));
                 }
                 Command::Stop => worker.stop(),
             }
