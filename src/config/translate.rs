@@ -2,6 +2,7 @@
 //!
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
+mod authentication;
 mod captured;
 mod check;
 mod clusters;

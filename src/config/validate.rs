@@ -34,6 +34,7 @@ pub fn validate(resource: &Resource, report: &mut Report<'_>) {
         | Spec::ConfigMap(_)
         | Spec::MeshConfig(_)
         | Spec::Namespace
+        | Spec::Closed(_)
         | Spec::Untyped(_) => {}
     }
 }

@@ -264,7 +264,7 @@ spec:
     let Spec::Proxy(proxy) = &resource(&reading).spec else { panic!() };
     assert_eq!(proxy.workers, Some(2));
     let fields: Vec<_> = reading.objects[0].findings.iter().map(|finding| finding.field.as_str()).collect();
-    assert_eq!(fields, ["spec.identity", "spec.trust", "spec.state"]);
+    assert_eq!(fields, ["spec.identity"]);
 }
 
 #[test]

@@ -40,7 +40,6 @@ const fn refused(why: &'static str) -> Mark {
 pub fn kind_mark(kind: Kind) -> Option<Mark> {
     Some(match kind {
         Kind::PeerAuthentication => warned("it would require mutual TLS of callers"),
-        Kind::RequestAuthentication => warned("it would check the tokens of requests"),
         Kind::AuthorizationPolicy => warned("it would allow or deny requests"),
         Kind::EnvoyFilter => warned("it patches Envoy, which is not used here"),
         Kind::WasmPlugin => warned("it would run a WebAssembly filter"),
@@ -170,6 +169,16 @@ pub(super) const TABLE: &[Row] = &[
     ("Server", "defaultEndpoint", warned("requests without a route would go there")),
     ("GatewayPort", "number protocol name", Enforced),
     ("GatewayPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
+    ("RequestAuthentication", "selector targetRef targetRefs jwtRules", Enforced),
+    (
+        "JwtRule",
+        "issuer audiences jwksUri jwks fromHeaders fromParams fromCookies outputPayloadToHeader forwardOriginalToken \
+         outputClaimToHeaders timeout spaceDelimitedClaims",
+        Enforced,
+    ),
+    ("JwtHeader", "name prefix", Enforced),
+    ("ClaimToHeader", "header claim", Enforced),
+    ("TargetReference", "group kind name namespace", Enforced),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
     (
@@ -201,12 +210,12 @@ pub(super) const TABLE: &[Row] = &[
     (
         "Proxy",
         "role gateway workload cluster network locality trustDomain workers outbound inbound interception admin \
-         health metrics discovery meshConfig limits drain",
+         health metrics trust discovery state meshConfig limits drain",
         Enforced,
     ),
     ("Proxy", "identity", warned("it would give the proxy a certificate")),
-    ("Proxy", "trust", warned("it would verify servers outside of the mesh")),
-    ("Proxy", "state", warned("what the proxy knows would outlive a restart")),
+    ("Trust", "system privateTargets", Enforced),
+    ("State", "directory", Enforced),
     ("GatewayRole", "ports bind", Enforced),
     ("Workload", "name revision serviceAccount labels", Enforced),
     ("Locality", "region zone subzone", Enforced),

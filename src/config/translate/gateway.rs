@@ -7,6 +7,7 @@ use std::sync::Arc;
 use filter_transform::{Redirect, Reply};
 
 use super::World;
+use super::authentication;
 use super::host::{full, overlap, with_port};
 use super::index::{Written, origin};
 use super::listeners::{add, add_table, bind, chain, flow_chain, http, listener};
@@ -17,6 +18,7 @@ use super::tcp::{Caller, tcp_flows};
 use super::virtual_services::Bound;
 use super::workloads::is_subset;
 use crate::config::resources::istio::gateway::{Gateway, Server};
+use crate::filters::PortSettings;
 use crate::mesh::{
     Address, ChainMatch, ChainProtocol, Direction, HttpChain, Mesh, Name, Route, RouteTable, VirtualHost,
 };
@@ -129,6 +131,7 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
             edge: true,
             trusted_hops: world.settings.trusted_hops(),
             server_name: world.settings.server_header().into(),
+            filters: PortSettings { jwt: authentication::settings(world) },
             ..http(world, &table)
         };
         let hosts = virtual_hosts(world, &servers, port);

@@ -10,6 +10,7 @@ pub(super) use captured::add as add_captured;
 pub(super) use explicit::add as add_explicit;
 
 use super::World;
+use super::authentication;
 use super::index::origin;
 use super::listeners::{address, http};
 use super::policy::Effective;
@@ -23,6 +24,7 @@ use crate::config::resources::istio::common::ConnectionPool;
 use crate::config::resources::istio::sidecar::{CaptureMode, IngressListener};
 use crate::config::resources::kubernetes::ServicePort;
 use crate::config::resources::scalar::IntOrString;
+use crate::filters::PortSettings;
 use crate::mesh::{
     Address, Balance, ChainProtocol, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health,
     HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, VirtualHost,
@@ -89,7 +91,8 @@ impl AppPort<'_, '_> {
 
 /// The HTTP settings of an inbound chain.
 pub(super) fn inbound_http(world: &World<'_>, routes: &str) -> HttpChain {
-    HttpChain { server_name: world.settings.server_header().into(), ..http(world, routes) }
+    let filters = PortSettings { jwt: authentication::settings(world) };
+    HttpChain { server_name: world.settings.server_header().into(), filters, ..http(world, routes) }
 }
 
 /// A table that sends every host to one cluster.

@@ -5,6 +5,7 @@ use crate::config::decode::Report;
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, PeerAuthentication, RequestAuthentication,
 };
+use filter_jwt::{Jwks, KeyOrigin, output_header};
 
 pub(super) fn check_peer(spec: &PeerAuthentication, report: &mut Report<'_>) {
     for port in spec.port_level_mtls.keys().filter(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
@@ -31,6 +32,51 @@ pub(super) fn check_request(spec: &RequestAuthentication, report: &mut Report<'_
                 "write the `iss` claim of the tokens",
             );
         }
+        if let Some(keys) = rule.jwks.as_deref().filter(|keys| !keys.is_empty()) {
+            match Jwks::parse(keys.as_bytes(), KeyOrigin::Inline) {
+                Ok(keys) => {
+                    for refused in keys.refused() {
+                        let hint = "tokens that it signed are refused; the other keys are in use";
+                        report.warning("jwks-key", &format!("{field}.jwks"), refused.as_str(), hint);
+                    }
+                }
+                Err(error) => {
+                    let hint = "write the JSON of a key set, as in `{\"keys\": [...]}`";
+                    report.error("bad-jwks", &format!("{field}.jwks"), error, hint);
+                }
+            }
+        }
+        if let Some(uri) = rule.jwks_uri.as_deref().filter(|uri| !uri.is_empty()) {
+            let known = uri.parse::<http::Uri>().ok().filter(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https"))
+                    && uri.host().is_some_and(|host| !host.is_empty())
+            });
+            if known.is_none() {
+                let hint = "write `https://HOST/PATH` or `http://SERVICE:PORT/PATH`";
+                report.error(
+                    "bad-uri",
+                    &format!("{field}.jwksUri"),
+                    format!("`{uri}` is no URI of keys"),
+                    hint,
+                );
+            }
+        }
+        for (index, claim) in
+            rule.output_claim_to_headers.iter().enumerate().filter(|(_, claim)| claim.claim.is_empty())
+        {
+            let at = format!("{field}.outputClaimToHeaders[{index}].claim");
+            report.error(
+                "no-claim",
+                &at,
+                format!("header {} would get nothing", claim.header),
+                "write the claim, as in `sub`",
+            );
+        }
+        for (name, values) in [("fromParams", &rule.from_params), ("fromCookies", &rule.from_cookies)] {
+            for (index, _) in values.iter().enumerate().filter(|(_, value)| value.is_empty()) {
+                report.error("no-name", &format!("{field}.{name}[{index}]"), "is empty", "write a name");
+            }
+        }
         if rule.jwks.is_some() && rule.jwks_uri.is_some() {
             report.error(
                 "conflict",
@@ -42,15 +88,16 @@ pub(super) fn check_request(spec: &RequestAuthentication, report: &mut Report<'_
         for (index, header) in rule.from_headers.iter().enumerate() {
             parts::header_name(report, &format!("{field}.fromHeaders[{index}].name"), &header.name);
         }
-        for (index, claim) in rule.output_claim_to_headers.iter().enumerate() {
-            parts::header_name(
-                report,
-                &format!("{field}.outputClaimToHeaders[{index}].header"),
-                &claim.header,
-            );
-        }
-        if let Some(header) = &rule.output_payload_to_header {
-            parts::header_name(report, &format!("{field}.outputPayloadToHeader"), header);
+        let claims = rule.output_claim_to_headers.iter().enumerate();
+        // Empty is none, as in Istio.
+        let payload = rule.output_payload_to_header.iter().filter(|header| !header.is_empty());
+        let outputs = claims
+            .map(|(index, claim)| (format!("{field}.outputClaimToHeaders[{index}].header"), &claim.header))
+            .chain(payload.map(|header| (format!("{field}.outputPayloadToHeader"), header)));
+        for (at, header) in outputs {
+            if let Err(error) = output_header(header) {
+                report.error("bad-header", &at, error, "write a header of your own");
+            }
         }
     }
 }
