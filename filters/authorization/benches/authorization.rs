@@ -5,8 +5,8 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use filter_api::{ConnectionFacts, Keep, NoTrace, Peer, Principal, Protocol, Spec, TlsFacts};
 use filter_authorization::{
-    Action, Attributes, Authorization, Compiled, Condition, Operation, Policy, RequestAttributes, Rule, Settings,
-    Source, decide,
+    Action, Attributes, Authorization, Compiled, Condition, Operation, Policy, RequestAttributes, Rule,
+    Settings, Source, decide,
 };
 use http::request;
 use std::hint::black_box;

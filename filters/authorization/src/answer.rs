@@ -19,13 +19,15 @@ pub(crate) fn act(decision: &Decision<'_>, cx: &Cx) -> Option<Response> {
     for shadow in &decision.shadows {
         // A DENY policy on trial lets pass what no rule of it hits, an ALLOW policy what some rule does.
         let allows = shadow.of_allow == shadow.rule.is_some();
-        let (effect, would) = if allows { (Effect::WouldAllow, "allow") } else { (Effect::WouldDeny, "deny") };
+        let (effect, would) =
+            if allows { (Effect::WouldAllow, "allow") } else { (Effect::WouldDeny, "deny") };
         match shadow.rule {
             Some(rule) => record(cx, rule, effect, format!("on trial: {rule} would {would} it")),
             None => {
                 let kind = if shadow.of_allow { "ALLOW" } else { "DENY" };
                 let ruling = Ruling { policy: "".into(), rule: None, effect, failed: None };
-                let because = format!("on trial: no rule of the {kind} policies holds, which would {would} it");
+                let because =
+                    format!("on trial: no rule of the {kind} policies holds, which would {would} it");
                 cx.record_ruling(Authorization::NAME, Origin::BUILT_IN, because, ruling);
             }
         }
@@ -106,7 +108,11 @@ impl std::fmt::Display for Denial<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Rule(rule) => match rule.closed() {
-                Some(why) => write!(f, "denied: AuthorizationPolicy {} does not hold ({why}), so its scope is closed", rule.policy()),
+                Some(why) => write!(
+                    f,
+                    "denied: AuthorizationPolicy {} does not hold ({why}), so its scope is closed",
+                    rule.policy()
+                ),
                 None => write!(f, "denied by {rule}"),
             },
             Self::Custom(rule) => {
@@ -117,7 +123,10 @@ impl std::fmt::Display for Denial<'_> {
             Self::NoRule(Some(nearest)) => {
                 let (rule, clause) = (nearest.rule, nearest.clause);
                 let (expected, actual) = (&nearest.expected, &nearest.actual);
-                write!(f, "denied: no ALLOW rule holds; nearest is {rule}, where {clause} is {actual}, not {expected}")
+                write!(
+                    f,
+                    "denied: no ALLOW rule holds; nearest is {rule}, where {clause} is {actual}, not {expected}"
+                )
             }
             Self::Unjudged(why) => write!(f, "denied: it cannot be judged, {why}"),
         }

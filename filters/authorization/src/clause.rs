@@ -67,7 +67,9 @@ impl Clause {
     pub(crate) fn expected(&self) -> String {
         let negation = if self.negated { "none of " } else { "" };
         match &self.test {
-            Test::Header(HeaderKey::Field(name), _) if is_secret(name) => format!("{negation}*** (as configured)"),
+            Test::Header(HeaderKey::Field(name), _) if is_secret(name) => {
+                format!("{negation}*** (as configured)")
+            }
             test => format!("{negation}{test}"),
         }
     }
@@ -116,9 +118,7 @@ impl Test {
             Self::RemoteIp(blocks) => holds(blocks, view.client).into(),
             Self::DestinationIp(blocks) => holds(blocks, view.destination).into(),
             Self::Port(ports) => view.port.map_or(Truth::Unknown, |port| ports.contains(&port).into()),
-            Self::ServerName(patterns) => {
-                patterns.matches(&lower_case(view.server_name.as_bytes())).into()
-            }
+            Self::ServerName(patterns) => patterns.matches(&lower_case(view.server_name.as_bytes())).into(),
             Self::Header(HeaderKey::Field(name), patterns) => header(view, name, patterns),
             Self::Header(HeaderKey::Authority, patterns) | Self::Host(patterns) => {
                 view.authority().is_some_and(|authority| host(patterns, authority)).into()
@@ -140,9 +140,9 @@ impl Test {
                     None => "no verified peer".to_owned(),
                 }
             }
-            Self::Users(_) => {
-                view.token().map_or_else(no_token, |token| format!("{}/{}", token.issuer, masked(token.subject.as_bytes())))
-            }
+            Self::Users(_) => view.token().map_or_else(no_token, |token| {
+                format!("{}/{}", token.issuer, masked(token.subject.as_bytes()))
+            }),
             Self::Audience(_) => {
                 view.token().map_or_else(no_token, |token| format!("{} audiences", token.audiences.len()))
             }
@@ -284,12 +284,20 @@ fn no_request() -> String {
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Principal(patterns) | Self::Namespace(patterns) | Self::Account(patterns) => patterns.fmt(f),
-            Self::TrustDomain(patterns) | Self::Audience(patterns) | Self::Presenter(patterns) => patterns.fmt(f),
-            Self::Claim(_, patterns) | Self::ServerName(patterns) | Self::Header(_, patterns) => patterns.fmt(f),
+            Self::Principal(patterns) | Self::Namespace(patterns) | Self::Account(patterns) => {
+                patterns.fmt(f)
+            }
+            Self::TrustDomain(patterns) | Self::Audience(patterns) | Self::Presenter(patterns) => {
+                patterns.fmt(f)
+            }
+            Self::Claim(_, patterns) | Self::ServerName(patterns) | Self::Header(_, patterns) => {
+                patterns.fmt(f)
+            }
             Self::Host(patterns) | Self::Method(patterns) | Self::Path(patterns) => patterns.fmt(f),
             Self::Users(users) => list(f, users.iter()),
-            Self::SourceIp(blocks) | Self::RemoteIp(blocks) | Self::DestinationIp(blocks) => list(f, blocks.iter()),
+            Self::SourceIp(blocks) | Self::RemoteIp(blocks) | Self::DestinationIp(blocks) => {
+                list(f, blocks.iter())
+            }
             Self::Port(ports) => list(f, ports.iter()),
         }
     }

@@ -157,12 +157,22 @@ impl Compiler<'_> {
         self.lists(at, "to.operation", lists, "say what it is about; leave `to` out for everything")
     }
 
-    fn lists<const N: usize>(&mut self, at: &str, place: &str, lists: [List<'_>; N], hint: &'static str) -> Vec<Clause> {
+    fn lists<const N: usize>(
+        &mut self,
+        at: &str,
+        place: &str,
+        lists: [List<'_>; N],
+        hint: &'static str,
+    ) -> Vec<Clause> {
         let mut clauses = Vec::new();
         for list in lists.into_iter().filter(|list| !list.values.is_empty()) {
             let field = format!("{at}.{}", list.key);
             let key = format!("{place}.{}", list.key).into();
-            clauses.push(Clause { key, negated: list.negated, test: self.test(&field, &list.kind, list.values) });
+            clauses.push(Clause {
+                key,
+                negated: list.negated,
+                test: self.test(&field, &list.kind, list.values),
+            });
         }
         if clauses.is_empty() {
             self.fault(at, "is empty", hint);
@@ -192,7 +202,8 @@ impl Compiler<'_> {
 
     fn test(&mut self, field: &str, kind: &Kind, values: &[String]) -> Test {
         if matches!(self.policy.action, Action::Custom { .. }) && kind.is_identity() {
-            let hint = "let the provider judge who it is; the rules of a CUSTOM policy say which requests it sees";
+            let hint =
+                "let the provider judge who it is; the rules of a CUSTOM policy say which requests it sees";
             self.fault(field, "is not supported with CUSTOM", hint);
         }
         for (index, _) in values.iter().enumerate().filter(|(_, value)| value.is_empty()) {
@@ -261,7 +272,12 @@ impl Compiler<'_> {
         let mut patterns = Patterns::default();
         for (index, value) in values.iter().enumerate() {
             let (namespace, account) = value.split_once('/').unwrap_or((&self.policy.namespace, value));
-            if namespace.is_empty() || account.is_empty() || account.contains('/') || value.contains('*') || value.len() > LONGEST {
+            if namespace.is_empty()
+                || account.is_empty()
+                || account.contains('/')
+                || value.contains('*')
+                || value.len() > LONGEST
+            {
                 self.fault(format!("{field}[{index}]"), format!("`{value}` is no service account"), hint);
             }
             patterns.add_exact(&format!("ns/{namespace}/sa/{account}"));
@@ -286,7 +302,11 @@ impl Compiler<'_> {
                 Some(block) => blocks.push(block),
                 None => {
                     let hint = "write `10.0.0.0/8`, `10.1.2.3` or `2001:db8::/32`";
-                    self.fault(format!("{field}[{index}]"), format!("`{value}` is no address or block"), hint);
+                    self.fault(
+                        format!("{field}[{index}]"),
+                        format!("`{value}` is no address or block"),
+                        hint,
+                    );
                 }
             }
         }
@@ -377,7 +397,9 @@ fn bracketed(key: &str) -> Result<Kind, Unknown> {
         "destination.namespace" => {
             (format!("`{key}` is no attribute any more"), "put the policy into that namespace instead")
         }
-        _ => wrong("see the keys of AuthorizationPolicy conditions: `source.ip`, `request.headers[...]`, ..."),
+        _ => {
+            wrong("see the keys of AuthorizationPolicy conditions: `source.ip`, `request.headers[...]`, ...")
+        }
     })
 }
 

@@ -100,15 +100,18 @@ pub struct RuleRef<'c> {
 /// May this request pass? Pure: the layer, `explain`, tests and TCP all ask here.
 ///
 /// Order of Istio: CUSTOM, DENY, ALLOW. Without ALLOW policies everything else passes. AUDIT and policies on trial change nothing.
-pub fn decide<'c>(compiled: &'c Compiled, attributes: &Attributes<'_>, trace: &mut impl Trace) -> Decision<'c> {
+pub fn decide<'c>(
+    compiled: &'c Compiled,
+    attributes: &Attributes<'_>,
+    trace: &mut impl Trace,
+) -> Decision<'c> {
     let view = View::new(attributes, compiled.port);
     let mut asked = Asked { compiled, view: &view, listening: listens(compiled, trace) };
     let audited = asked.first(compiled.audit.as_ref(), "AUDIT", trace);
     let mut shadows = SmallVec::new();
-    for (engine, words, of_allow) in [
-        (&compiled.shadow_deny, "dry-run DENY", false),
-        (&compiled.shadow_allow, "dry-run ALLOW", true),
-    ] {
+    for (engine, words, of_allow) in
+        [(&compiled.shadow_deny, "dry-run DENY", false), (&compiled.shadow_allow, "dry-run ALLOW", true)]
+    {
         if engine.is_some() {
             shadows.push(Shadow { of_allow, rule: asked.first(engine.as_ref(), words, trace) });
         }

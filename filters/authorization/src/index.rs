@@ -128,7 +128,10 @@ fn sides(rule: &Rule, http: bool) -> Vec<Side<'_>> {
 }
 
 fn side(alternatives: &[Vec<Clause>], http: bool) -> Side<'_> {
-    alternatives.iter().map(|clauses| clauses.iter().filter_map(|clause| keys(clause, http)).collect()).collect()
+    alternatives
+        .iter()
+        .map(|clauses| clauses.iter().filter_map(|clause| keys(clause, http)).collect())
+        .collect()
 }
 
 fn exact<'r>(patterns: &'r Patterns, key: fn(&'r str) -> Key<'r>) -> Option<Vec<Key<'r>>> {
@@ -161,7 +164,8 @@ fn keys(clause: &Clause, http: bool) -> Option<Vec<Key<'_>>> {
 /// The keys under which few other rules stand.
 fn best<'r>(sides: Vec<Side<'r>>, shared: &FxHashMap<Key<'r>, u32>) -> Option<Vec<Key<'r>>> {
     let cost = |keys: &[Key<'r>]| keys.iter().filter_map(|key| shared.get(key)).max().copied().unwrap_or(0);
-    let cheapest = |options: Vec<Vec<Key<'r>>>| options.into_iter().min_by_key(|keys| (cost(keys), keys.len()));
+    let cheapest =
+        |options: Vec<Vec<Key<'r>>>| options.into_iter().min_by_key(|keys| (cost(keys), keys.len()));
     let whole = sides.into_iter().filter(|side| !side.is_empty()).filter_map(|side| {
         // Every alternative needs keys: one that has none lets any request hold.
         let chosen: Option<Vec<_>> = side.into_iter().map(cheapest).collect();

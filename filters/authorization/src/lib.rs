@@ -25,10 +25,10 @@ mod pattern;
 mod rule;
 mod settings;
 mod template;
-mod truth;
-mod user;
 #[cfg(test)]
 mod tests;
+mod truth;
+mod user;
 
 pub use attributes::{Attributes, RequestAttributes};
 pub use compile::{Fault, check};

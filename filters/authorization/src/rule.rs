@@ -56,7 +56,11 @@ impl Rule {
     /// How far the rule is from holding: the number of its clauses that do not, and the first of them. Of alternatives the nearest counts.
     pub(crate) fn distance(&self, view: &View<'_>) -> (usize, Option<&Clause>) {
         let sides = [&self.from, &self.to].map(|alternatives| {
-            alternatives.iter().map(|clauses| failing(clauses, view)).min_by_key(|(count, _)| *count).unwrap_or_default()
+            alternatives
+                .iter()
+                .map(|clauses| failing(clauses, view))
+                .min_by_key(|(count, _)| *count)
+                .unwrap_or_default()
         });
         let when = failing(&self.when, view);
         let [from, to] = sides;

@@ -39,7 +39,9 @@ impl Template {
                 }
                 "" => return Err("a path with `{*}` or `{**}` has no empty segments"),
                 _ if !segment.bytes().all(is_literal) => {
-                    return Err("beside `{*}` and `{**}` a segment holds only characters of a URI, and no `*`");
+                    return Err(
+                        "beside `{*}` and `{**}` a segment holds only characters of a URI, and no `*`",
+                    );
                 }
                 _ => {}
             }
@@ -102,7 +104,11 @@ mod tests {
     #[test]
     fn one_operator_is_one_segment_that_is_not_empty() {
         assert!(matches("/foo/{*}", "/foo/bar") && !matches("/foo/{*}", "/foo/bar/baz"));
-        assert!(!matches("/foo/{*}", "/foo/") && !matches("/foo/{*}", "/foo") && !matches("/foo/{*}", "/foo/bar/"));
+        assert!(
+            !matches("/foo/{*}", "/foo/")
+                && !matches("/foo/{*}", "/foo")
+                && !matches("/foo/{*}", "/foo/bar/")
+        );
         assert!(matches("/{*}/b/{*}/", "/a/b/c/") && !matches("/{*}/b/{*}/", "/a/b/c"));
         assert!(!matches("/{*}/b", "/a/c") && !matches("/{*}/b", "/a/bc"));
     }
@@ -111,7 +117,10 @@ mod tests {
     fn two_stars_are_any_number_of_segments() {
         assert!(matches("/foo/{**}", "/foo/") && matches("/foo/{**}", "/foo/bar/baz"));
         assert!(!matches("/foo/{**}", "/foo") && !matches("/foo/{**}", "/food/x"));
-        assert!(matches("/foo/{*}/bar/{**}", "/foo/buzz/bar/") && matches("/foo/{*}/bar/{**}", "/foo/buzz/bar/baz"));
+        assert!(
+            matches("/foo/{*}/bar/{**}", "/foo/buzz/bar/")
+                && matches("/foo/{*}/bar/{**}", "/foo/buzz/bar/baz")
+        );
         assert!(matches("/foo/{**}/", "/foo/bar/") && matches("/foo/{**}/", "/foo//"));
         assert!(!matches("/foo/{**}/", "/foo/bar") && !matches("/foo/{**}/", "/foo/"));
         assert!(matches("/{**}/x", "/a/b/x") && !matches("/{**}/x", "/x"));
@@ -124,7 +133,9 @@ mod tests {
 
     #[test]
     fn what_istio_refuses_is_refused_here() {
-        for wrong in ["/{**}/foo/{*}", "/foo/{*}.txt", "/*/baz/{*}", "/**/baz/{*}", "{*}/a", "/a/{b}/{*}", "/a//{*}"] {
+        for wrong in
+            ["/{**}/foo/{*}", "/foo/{*}.txt", "/*/baz/{*}", "/**/baz/{*}", "{*}/a", "/a/{b}/{*}", "/a//{*}"]
+        {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -27,7 +27,10 @@ impl User {
             ("*", _) => (Part::Any, Part::Any),
             (_, Some((issuer, subject))) if text.starts_with('*') => {
                 let ending = issuer.strip_prefix('*').unwrap_or(issuer);
-                (if ending.is_empty() { Part::Any } else { Part::Suffix(ending.into()) }, Part::Exact(subject.into()))
+                (
+                    if ending.is_empty() { Part::Any } else { Part::Suffix(ending.into()) },
+                    Part::Exact(subject.into()),
+                )
             }
             (_, None) if text.starts_with('*') => {
                 (Part::Any, Part::Suffix(text.strip_prefix('*').unwrap_or(text).into()))
