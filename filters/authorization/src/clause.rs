@@ -30,7 +30,6 @@ pub(crate) enum Test {
     TrustDomain(Patterns),
     Users(Vec<User>),
     Audience(Patterns),
-    Presenter(Patterns),
     Claim(Vec<Box<str>>, Patterns),
     SourceIp(Vec<IpNet>),
     RemoteIp(Vec<IpNet>),
@@ -87,7 +86,7 @@ impl Test {
             Self::Principal(_) | Self::Namespace(_) | Self::Account(_) | Self::TrustDomain(_) => false,
             Self::SourceIp(_) | Self::RemoteIp(_) | Self::DestinationIp(_) => false,
             Self::Port(_) | Self::ServerName(_) => false,
-            Self::Users(_) | Self::Audience(_) | Self::Presenter(_) | Self::Claim(..) => true,
+            Self::Users(_) | Self::Audience(_) | Self::Claim(..) => true,
             Self::Header(..) | Self::Host(_) | Self::Method(_) | Self::Path(_) => true,
         }
     }
@@ -109,10 +108,9 @@ impl Test {
                 view.token().is_some_and(|token| users.iter().any(|user| user.matches(token))).into()
             }
             Self::Audience(patterns) => {
-                let matches = |audience: &Box<str>| patterns.matches(audience.as_bytes());
-                view.token().is_some_and(|token| token.audiences.iter().any(matches)).into()
+                let audiences = view.token().map_or(&[][..], |token| &token.audiences);
+                audiences.iter().any(|audience| patterns.matches(audience.as_bytes())).into()
             }
-            Self::Presenter(patterns) => claim(view, &["azp".into()], patterns).into(),
             Self::Claim(path, patterns) => claim(view, path, patterns).into(),
             Self::SourceIp(blocks) => holds(blocks, view.source).into(),
             Self::RemoteIp(blocks) => holds(blocks, view.client).into(),
@@ -146,7 +144,6 @@ impl Test {
             Self::Audience(_) => {
                 view.token().map_or_else(no_token, |token| format!("{} audiences", token.audiences.len()))
             }
-            Self::Presenter(_) => claim_words(view, &["azp".into()]),
             Self::Claim(path, _) => claim_words(view, path),
             Self::SourceIp(_) => view.source.to_string(),
             Self::RemoteIp(_) => view.client.to_string(),
@@ -287,9 +284,7 @@ impl fmt::Display for Test {
             Self::Principal(patterns) | Self::Namespace(patterns) | Self::Account(patterns) => {
                 patterns.fmt(f)
             }
-            Self::TrustDomain(patterns) | Self::Audience(patterns) | Self::Presenter(patterns) => {
-                patterns.fmt(f)
-            }
+            Self::TrustDomain(patterns) | Self::Audience(patterns) => patterns.fmt(f),
             Self::Claim(_, patterns) | Self::ServerName(patterns) | Self::Header(_, patterns) => {
                 patterns.fmt(f)
             }

@@ -224,7 +224,7 @@ impl Compiler<'_> {
             }
             Kind::User => Test::Users(values.iter().map(|value| User::parse(value)).collect()),
             Kind::Audience => Test::Audience(texts(Patterns::add)),
-            Kind::Presenter => Test::Presenter(texts(Patterns::add)),
+            Kind::Presenter => Test::Claim(vec!["azp".into()], texts(Patterns::add)),
             Kind::Claim(path) => Test::Claim(path.clone(), texts(Patterns::add)),
             Kind::SourceIp => Test::SourceIp(self.blocks(field, values)),
             Kind::RemoteIp => Test::RemoteIp(self.blocks(field, values)),
