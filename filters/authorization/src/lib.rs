@@ -21,6 +21,7 @@ mod decide;
 mod engine;
 mod fuzz;
 mod index;
+mod key;
 mod pattern;
 mod rule;
 mod settings;
