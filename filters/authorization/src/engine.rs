@@ -15,7 +15,7 @@ pub(crate) struct Engine {
 }
 
 /// How many rules are looked at to tell which came nearest to holding: a refusal costs no more than this.
-const NEAREST_OF: usize = 32;
+const NEAREST_OF: usize = 16;
 
 impl Engine {
     pub(crate) fn new(rules: Vec<Rule>, sense: Sense) -> Self {
