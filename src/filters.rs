@@ -29,7 +29,6 @@ macro_rules! filters {
         /// Where each filter before route matching finds its settings.
         #[allow(non_upper_case_globals, reason = "named as the line of the table")]
         pub mod port {
-            #[allow(unused_imports, reason = "the table may be empty")]
             use super::*;
             $(#[doc = concat!("The slot of `", stringify!($port), "`.")]
             pub const $port: Slot<$port_filter> = Slot::new(PortPlace::$port as usize);)*
@@ -45,7 +44,6 @@ macro_rules! filters {
 
         impl PortSettings {
             /// Compiles the policy of a port. The error names filter and field.
-            #[allow(unused_variables, reason = "the table may be empty")]
             pub fn compile(&self, keep: &Keep) -> Result<Slots, String> {
                 let slots = Slots::empty(PortPlace::Count as usize);
                 $(let slots = slots.with(port::$port, compile_all::<$port_filter>(self.$port.iter(), keep)?);)*
@@ -68,7 +66,9 @@ macro_rules! filters {
 }
 
 filters! {
-    port: [],
+    port: [
+        authorization: filter_authorization::Authorization,
+    ],
     route: [
         transform: filter_transform::Transform,
         timeout: filter_timeout::Timeout,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::spans::{Outline, Place, Places};
+use istio::common::{MatchLabels, TargetReference};
 use istio::destination_rule::DestinationRule;
 use istio::gateway::Gateway;
 use istio::mesh_config::MeshConfig;
@@ -111,6 +112,17 @@ impl Source {
     }
 }
 
+/// What is left of a security object that was rejected.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Closed {
+    /// The workloads that it selects; empty for the whole namespace, also where that cannot be told.
+    pub selector: MatchLabels,
+    /// The objects that it is attached to.
+    pub target_refs: Vec<TargetReference>,
+    /// Why it does not hold.
+    pub message: String,
+}
+
 /// What an object says, by its kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -135,6 +147,8 @@ pub enum Spec {
     AuthorizationPolicy(AuthorizationPolicy),
     /// Traces, metrics and access logs.
     Telemetry(Telemetry),
+    /// A security object that does not hold and has no earlier version: what it would have been about is closed.
+    Closed(Closed),
     /// A Kubernetes Service.
     Service(Service),
     /// Endpoints of a Kubernetes Service.

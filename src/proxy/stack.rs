@@ -5,6 +5,7 @@ use super::reply::ReplyLayer;
 use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::Worker};
 use crate::filters;
 use filter_api::{FilterLayer, Request};
+use filter_authorization::Authorization;
 use filter_timeout::TimeoutLayer;
 use filter_transform::Transform;
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ pub(crate) fn build(
         // Turns failures into answers, and a panic into a failure.
         .layer(ReplyLayer(worker.clone()))
         .layer(CheckLayer::new(worker.clone(), canonicalise::check))
+        .layer(FilterLayer::<Authorization>::new(filters::port::authorization))
         .layer(CheckLayer::new(worker.clone(), route::check))
         .layer(FilterLayer::<Transform>::new(filters::route::transform))
         .layer(TimeoutLayer::new(filters::route::timeout))

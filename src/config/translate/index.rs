@@ -9,13 +9,14 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::resources::istio::destination_rule::DestinationRule;
 use crate::config::resources::istio::gateway::Gateway;
 use crate::config::resources::istio::mesh_config::MeshConfig;
+use crate::config::resources::istio::security::AuthorizationPolicy;
 use crate::config::resources::istio::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::config::resources::istio::sidecar::Sidecar;
 use crate::config::resources::istio::telemetry::Telemetry;
 use crate::config::resources::istio::virtual_service::VirtualService;
 use crate::config::resources::kubernetes::{EndpointSlice, Service};
 use crate::config::resources::proxy::Proxy;
-use crate::config::resources::{Kind, Resource, Spec};
+use crate::config::resources::{Closed, Kind, Resource, Spec};
 use crate::mesh::{Name, ObjectName, Origin, Place};
 
 /// An object and what it says.
@@ -52,6 +53,9 @@ pub(super) struct Index<'a> {
     pub(super) sidecars: Vec<Written<'a, Sidecar>>,
     pub(super) gateways: Vec<Written<'a, Gateway>>,
     pub(super) telemetries: Vec<Written<'a, Telemetry>>,
+    pub(super) authorization_policies: Vec<Written<'a, AuthorizationPolicy>>,
+    /// Security objects that do not hold, and what they would have been about.
+    pub(super) closed: Vec<Written<'a, Closed>>,
     pub(super) services: Vec<Written<'a, Service>>,
     pub(super) slices: Vec<Written<'a, EndpointSlice>>,
     pub(super) proxies: Vec<Written<'a, Proxy>>,
@@ -75,6 +79,10 @@ impl<'a> Index<'a> {
                 Spec::Sidecar(spec) => index.sidecars.push(Written { object, spec }),
                 Spec::Gateway(spec) => index.gateways.push(Written { object, spec }),
                 Spec::Telemetry(spec) => index.telemetries.push(Written { object, spec }),
+                Spec::AuthorizationPolicy(spec) => {
+                    index.authorization_policies.push(Written { object, spec });
+                }
+                Spec::Closed(spec) => index.closed.push(Written { object, spec }),
                 Spec::Service(spec) => index.services.push(Written { object, spec }),
                 Spec::EndpointSlice(spec) => index.slices.push(Written { object, spec }),
                 Spec::Proxy(spec) => index.proxies.push(Written { object, spec }),

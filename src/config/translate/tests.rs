@@ -1,5 +1,6 @@
 //! Rule by rule: YAML in, model out.
 
+mod authorization;
 mod destinations;
 mod gateways;
 mod listeners;
