@@ -68,6 +68,7 @@ macro_rules! filters {
 filters! {
     port: [
         jwt: filter_jwt::Jwt,
+        authorization: filter_authorization::Authorization,
     ],
     route: [
         transform: filter_transform::Transform,

@@ -3,6 +3,7 @@
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
 mod authentication;
+pub(in crate::config) mod authorization;
 mod captured;
 mod check;
 mod clusters;
@@ -112,6 +113,8 @@ struct World<'a> {
     workloads: Workloads<'a>,
     bound: Vec<Bound<'a>>,
     rules: Rules<'a>,
+    /// The policies that hold for the workload.
+    policies: Arc<Vec<filter_authorization::Policy>>,
 }
 
 impl<'a> World<'a> {
@@ -129,6 +132,7 @@ impl<'a> World<'a> {
         let workloads = Workloads::new(&index, &proxy.cluster);
         let bound = virtual_services::bind(&index, &settings);
         let rules = Rules::new(&index, &settings, namespace, proxy);
+        let policies = authorization::policies(&index, &settings, proxy, namespace);
         let node = node(proxy, settings.trust_domain(proxy), input.proxy);
         Self {
             index,
@@ -142,6 +146,7 @@ impl<'a> World<'a> {
             workloads,
             bound,
             rules,
+            policies,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Asks every stage of the data path in its order.
 
+use super::policy;
 use super::{Callee, Explanation, Outcome, Part, Question, Step, Way};
 use crate::config::fields::nearest;
 use crate::filters;
@@ -21,6 +22,7 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         request: question.text(),
         listener: None,
         canonical: Vec::new(),
+        policies: Vec::new(),
         table: None,
         rules: Vec::new(),
         route: None,
@@ -46,6 +48,14 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         return found;
     }
     found.canonical = differences(&before, &head);
+    let ip = question.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let destination = SocketAddr::new(ip, question.port());
+    let (policies, refusal) = policy::ask(question, &listener, &http, &head, destination);
+    found.policies = policies;
+    if let Some(refusal) = refusal {
+        found.outcome = refusal;
+        return found;
+    }
     found.table = Some(http.routes.mesh.name.to_string());
     let authority = authority(&head);
     let host = authority.as_ref().map_or("", |authority| &authority.host);
@@ -124,7 +134,7 @@ fn authority(head: &Parts) -> Option<Authority<'_>> {
     request_authority(head.version, &head.method, &head.uri, &head.headers).ok().flatten()
 }
 
-fn step(step: &TraceStep) -> Step {
+pub(super) fn step(step: &TraceStep) -> Step {
     Step { held: step.held, because: step.because.clone(), origin: step.origin.to_string() }
 }
 

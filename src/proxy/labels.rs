@@ -132,6 +132,6 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         | Reason::HeadersTooLarge
         | Reason::UriTooLong => ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
         Reason::Overload => ResponseFlags::OVERLOAD,
-        Reason::UpgradeRefused | Reason::Internal => ResponseFlags::NONE,
+        Reason::UpgradeRefused | Reason::AccessDenied | Reason::Internal => ResponseFlags::NONE,
     }
 }

@@ -6,6 +6,7 @@ use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::W
 use crate::filters;
 use filter_api::{FilterLayer, Request};
 use filter_jwt::Jwt;
+use filter_authorization::Authorization;
 use filter_timeout::TimeoutLayer;
 use filter_transform::Transform;
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ pub(crate) fn build(
         .layer(ReplyLayer(worker.clone()))
         .layer(CheckLayer::new(worker.clone(), canonicalise::check))
         .layer(FilterLayer::<Jwt>::new(filters::port::jwt))
+        .layer(FilterLayer::<Authorization>::new(filters::port::authorization))
         .layer(CheckLayer::new(worker.clone(), route::check))
         .layer(FilterLayer::<Transform>::new(filters::route::transform))
         .layer(TimeoutLayer::new(filters::route::timeout))

@@ -40,7 +40,6 @@ const fn refused(why: &'static str) -> Mark {
 pub fn kind_mark(kind: Kind) -> Option<Mark> {
     Some(match kind {
         Kind::PeerAuthentication => warned("it would require mutual TLS of callers"),
-        Kind::AuthorizationPolicy => warned("it would allow or deny requests"),
         Kind::EnvoyFilter => warned("it patches Envoy, which is not used here"),
         Kind::WasmPlugin => warned("it would run a WebAssembly filter"),
         Kind::ProxyConfig => warned("it would change settings of proxies; write them into `kind: Proxy`"),
@@ -169,6 +168,7 @@ pub(super) const TABLE: &[Row] = &[
     ("Server", "defaultEndpoint", warned("requests without a route would go there")),
     ("GatewayPort", "number protocol name", Enforced),
     ("GatewayPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
+    // Security
     ("RequestAuthentication", "selector targetRef targetRefs jwtRules", Enforced),
     (
         "JwtRule",
@@ -178,7 +178,28 @@ pub(super) const TABLE: &[Row] = &[
     ),
     ("JwtHeader", "name prefix", Enforced),
     ("ClaimToHeader", "header claim", Enforced),
+    ("AuthorizationPolicy", "selector targetRef targetRefs rules", Enforced),
+    (
+        "AuthorizationPolicy",
+        "action",
+        Mark::Refused {
+            why: "providers cannot be asked yet, and without their answer nobody could be let in",
+            unless: &["ALLOW", "DENY", "AUDIT"],
+        },
+    ),
+    ("AuthorizationPolicy", "provider", refused("providers cannot be asked yet")),
     ("TargetReference", "group kind name namespace", Enforced),
+    ("Rule", "from to when", Enforced),
+    ("From", "source", Enforced),
+    (
+        "PolicySource",
+        "principals notPrincipals requestPrincipals notRequestPrincipals namespaces notNamespaces serviceAccounts \
+         notServiceAccounts ipBlocks notIpBlocks remoteIpBlocks notRemoteIpBlocks trustDomains notTrustDomains",
+        Enforced,
+    ),
+    ("To", "operation", Enforced),
+    ("Operation", "hosts notHosts ports notPorts methods notMethods paths notPaths", Enforced),
+    ("Condition", "key values notValues", Enforced),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
     (

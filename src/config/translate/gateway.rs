@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
 use filter_transform::{Redirect, Reply};
 
-use super::World;
-use super::authentication;
+use super::{World, authentication, authorization};
 use super::host::{full, overlap, with_port};
 use super::index::{Written, origin};
 use super::listeners::{add, add_table, bind, chain, flow_chain, http, listener};
@@ -131,7 +131,10 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
             edge: true,
             trusted_hops: world.settings.trusted_hops(),
             server_name: world.settings.server_header().into(),
-            filters: PortSettings { jwt: authentication::settings(world) },
+            filters: PortSettings {
+                jwt: authentication::settings(world),
+                ..authorization::port_settings(world, DestinationPort::Connection)
+            },
             ..http(world, &table)
         };
         let hosts = virtual_hosts(world, &servers, port);

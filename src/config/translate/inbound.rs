@@ -9,8 +9,10 @@ use std::sync::Arc;
 pub(super) use captured::add as add_captured;
 pub(super) use explicit::add as add_explicit;
 
+use filter_authorization::DestinationPort;
+
 use super::World;
-use super::authentication;
+use super::{authentication, authorization};
 use super::index::origin;
 use super::listeners::{address, http};
 use super::policy::Effective;
@@ -73,7 +75,8 @@ impl AppPort<'_, '_> {
     /// What is done with its connections.
     pub(super) fn chain(&self, world: &World<'_>) -> ChainProtocol {
         let cluster = self.cluster();
-        let http = || Arc::new(inbound_http(world, &cluster));
+        // The port of a connection that was captured, or came to a listener of its own, is that of the application.
+        let http = || Arc::new(inbound_http(world, &cluster, DestinationPort::Connection));
         let tcp = || Arc::new(to_cluster(&cluster, Pool::default().tcp_idle_timeout, self.origin()));
         match self.protocol {
             Protocol::Http | Protocol::Http2 => ChainProtocol::Http(http()),
@@ -90,9 +93,15 @@ impl AppPort<'_, '_> {
 }
 
 /// The HTTP settings of an inbound chain.
-pub(super) fn inbound_http(world: &World<'_>, routes: &str) -> HttpChain {
-    let filters = PortSettings { jwt: authentication::settings(world) };
-    HttpChain { server_name: world.settings.server_header().into(), filters, ..http(world, routes) }
+pub(super) fn inbound_http(world: &World<'_>, routes: &str, port: DestinationPort) -> HttpChain {
+    HttpChain {
+        server_name: world.settings.server_header().into(),
+        filters: PortSettings {
+            jwt: authentication::settings(world),
+            ..authorization::port_settings(world, port)
+        },
+        ..http(world, routes)
+    }
 }
 
 /// A table that sends every host to one cluster.

@@ -9,7 +9,7 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::resources::istio::destination_rule::DestinationRule;
 use crate::config::resources::istio::gateway::Gateway;
 use crate::config::resources::istio::mesh_config::MeshConfig;
-use crate::config::resources::istio::security::RequestAuthentication;
+use crate::config::resources::istio::security::{AuthorizationPolicy, RequestAuthentication};
 use crate::config::resources::istio::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::config::resources::istio::sidecar::Sidecar;
 use crate::config::resources::istio::telemetry::Telemetry;
@@ -54,6 +54,7 @@ pub(super) struct Index<'a> {
     pub(super) gateways: Vec<Written<'a, Gateway>>,
     pub(super) telemetries: Vec<Written<'a, Telemetry>>,
     pub(super) request_authentications: Vec<Written<'a, RequestAuthentication>>,
+    pub(super) authorization_policies: Vec<Written<'a, AuthorizationPolicy>>,
     /// Security objects that do not hold, and what they would have been about.
     pub(super) closed: Vec<Written<'a, Closed>>,
     pub(super) services: Vec<Written<'a, Service>>,
@@ -81,6 +82,9 @@ impl<'a> Index<'a> {
                 Spec::Telemetry(spec) => index.telemetries.push(Written { object, spec }),
                 Spec::RequestAuthentication(spec) => {
                     index.request_authentications.push(Written { object, spec });
+                }
+                Spec::AuthorizationPolicy(spec) => {
+                    index.authorization_policies.push(Written { object, spec });
                 }
                 Spec::Closed(spec) => index.closed.push(Written { object, spec }),
                 Spec::Service(spec) => index.services.push(Written { object, spec }),

@@ -58,6 +58,11 @@ impl<'a> Settings<'a> {
         if proxy.trust_domain == DOMAIN { mesh.unwrap_or(DOMAIN) } else { &proxy.trust_domain }
     }
 
+    /// Other names of the trust domain.
+    pub(super) fn trust_domain_aliases(&self) -> &'a [String] {
+        self.list(|config| &config.trust_domain_aliases)
+    }
+
     /// What happens to unknown destinations.
     pub(super) fn outbound(&self) -> OutboundMode {
         self.pick(|config| config.outbound_traffic_policy.as_ref())

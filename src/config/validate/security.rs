@@ -2,10 +2,12 @@
 
 use super::parts;
 use crate::config::decode::Report;
+use crate::config::resources::Resource;
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, PeerAuthentication, RequestAuthentication,
 };
 use filter_jwt::{Jwks, KeyOrigin, output_header};
+use crate::config::translate::authorization;
 
 pub(super) fn check_peer(spec: &PeerAuthentication, report: &mut Report<'_>) {
     for port in spec.port_level_mtls.keys().filter(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
@@ -102,35 +104,16 @@ pub(super) fn check_request(spec: &RequestAuthentication, report: &mut Report<'_
     }
 }
 
-pub(super) fn check_authorization(spec: &AuthorizationPolicy, report: &mut Report<'_>) {
+pub(super) fn check_authorization(resource: &Resource, spec: &AuthorizationPolicy, report: &mut Report<'_>) {
     if (spec.action == AuthorizationAction::Custom) != spec.provider.is_some() {
         let hint = "`action: CUSTOM` and `provider: {name: ...}` belong together";
         report.error("no-provider", "spec.provider", "does not fit the action", hint);
     }
-    for (index, rule) in spec.rules.iter().enumerate() {
-        let field = format!("spec.rules[{index}]");
-        for (place, from) in rule.from.iter().enumerate() {
-            if from.source.as_ref().is_none_or(|source| *source == Default::default()) {
-                let hint = "say whom it is about; leave `from` out for everybody";
-                report.error("empty-source", &format!("{field}.from[{place}].source"), "is empty", hint);
-            }
-        }
-        for (place, to) in rule.to.iter().enumerate() {
-            if to.operation.as_ref().is_none_or(|operation| *operation == Default::default()) {
-                let hint = "say what it is about; leave `to` out for everything";
-                report.error("empty-operation", &format!("{field}.to[{place}].operation"), "is empty", hint);
-            }
-        }
-        for (place, condition) in rule.when.iter().enumerate() {
-            let field = format!("{field}.when[{place}]");
-            if condition.key.is_empty() || (condition.values.is_empty() && condition.not_values.is_empty()) {
-                report.error(
-                    "empty-condition",
-                    &field,
-                    "names no key or no values",
-                    "write `key` and `values` or `notValues`",
-                );
-            }
-        }
+    if spec.selector.is_some() && (spec.target_ref.is_some() || !spec.target_refs.is_empty()) {
+        let hint = "keep one of the two";
+        report.error("conflict", "spec.selector", "stands beside `targetRefs`", hint);
+    }
+    for fault in filter_authorization::check(&authorization::policy(resource, spec)) {
+        report.error("bad-policy", &format!("spec.{}", fault.field), fault.message, fault.hint);
     }
 }

@@ -199,7 +199,7 @@ fn security_objects_with_empty_conditions_are_rejected() {
     one(
         "AuthorizationPolicy",
         "{rules: [{from: [{source: {}}]}]}",
-        "empty-source",
+        "bad-policy",
         "spec.rules[0].from[0].source",
     );
     one(

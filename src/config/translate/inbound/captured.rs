@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
+
 use super::super::World;
 use super::super::captured::port_of;
 use super::super::clusters::INBOUND_PASSTHROUGH;
@@ -57,7 +59,7 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     }
     let idle_timeout = Pool::default().tcp_idle_timeout;
     let unknown = ChainProtocol::Detect {
-        http: Arc::new(inbound_http(world, INBOUND_PASSTHROUGH)),
+        http: Arc::new(inbound_http(world, INBOUND_PASSTHROUGH, DestinationPort::Connection)),
         tcp: Arc::new(to_cluster(INBOUND_PASSTHROUGH, idle_timeout, Origin::BUILT_IN)),
     };
     inbound.default_chain =

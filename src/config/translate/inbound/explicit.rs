@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
 use rustc_hash::FxHashSet;
 
 use super::super::World;
@@ -45,7 +46,13 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     inbound.addresses = addresses(world, world.object, field, &world.proxy.inbound.addresses);
     inbound.bound = true;
     inbound.detection_timeout = world.proxy.limits.handshake_timeout.into();
-    let http = Arc::new(inbound_http(world, INBOUND));
+    // Which of several ports a request is for is decided by its route.
+    let targets: FxHashSet<u16> = ports.iter().chain(&application).map(|port| port.number).collect();
+    let destination = match targets.into_iter().collect::<Vec<_>>()[..] {
+        [only] => DestinationPort::Fixed(only),
+        _ => DestinationPort::Unknown,
+    };
+    let http = Arc::new(inbound_http(world, INBOUND, destination));
     let protocol = match fallback {
         Some(port) => {
             let tcp = to_cluster(&port.cluster(), Pool::default().tcp_idle_timeout, port.origin());
