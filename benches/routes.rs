@@ -44,6 +44,7 @@ fn mesh_of(services: usize) -> Mesh {
         interception: None,
         hand_over: false,
         proxy_protocol: None,
+        handshake_timeout: Duration::ZERO,
         detection_timeout: Duration::ZERO,
         chains: vec![Arc::new(chain)],
         default_chain: None,

@@ -1,28 +1,34 @@
 //! The wiring: files to objects, objects to mesh, mesh to workers; start, reload, drain, stop.
 
+mod choose;
 mod cpus;
 mod dns;
 mod jwks;
 mod pages;
+mod restart;
+mod said;
 mod status;
 mod workers;
 
 #[cfg(test)]
 mod tests;
 
+pub use choose::choose;
 pub use status::{Applied, Status};
 
 use crate::admin::{self, Hosts, Server};
 use crate::config::decode::Strictness;
-use crate::config::files::{Store, Update, Watcher};
+use crate::config::files::{Rejected, Store, Update, Watcher};
 use crate::config::finding::{Finding, Severity};
-use crate::config::resources::{Kind, ObjectKey, Resource, Spec, proxy};
+use crate::config::resources::{ObjectKey, Resource, Spec, proxy};
 use crate::config::translate::{Input, Output, translate};
 use crate::mesh::{Direction, Mesh};
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
 use jwks::JwksRefresh;
+use restart::AtStart;
+use said::Said;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -71,10 +77,16 @@ pub struct App {
     workers: Workers,
     status: Arc<Status>,
     key: ObjectKey,
+    /// The Proxy as it was last there.
+    resource: Arc<Resource>,
+    at_start: AtStart,
     drain: proxy::Drain,
     metrics: ConfigMetrics,
     registry: Arc<Registry>,
     mesh: Mesh,
+    /// The newest update that was looked at, in force or not.
+    seen: u64,
+    said: Said,
     dns: DnsDiscovery,
     jwks: JwksRefresh,
     servers: watch::Sender<bool>,
@@ -117,9 +129,13 @@ impl App {
         let (servers, _) = watch::channel(false);
         let mut app = Self {
             key: resource.key.clone(),
+            at_start: AtStart::new(settings, count),
+            resource: resource.clone(),
             drain: settings.drain.clone(),
             metrics: ConfigMetrics::new(&registry),
             mesh: Mesh::default(),
+            seen: 0,
+            said: Said::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
             jwks: JwksRefresh::new(workers.shared(), workers.calls(), Handle::current()),
             store,
@@ -185,7 +201,7 @@ impl App {
         })
         .await;
         self.store = store;
-        if self.status.applied().is_some_and(|applied| applied.generation == update.generation) {
+        if self.seen == update.generation {
             return;
         }
         self.apply(&update).await;
@@ -193,22 +209,17 @@ impl App {
 
     async fn apply(&mut self, update: &Arc<Update>) {
         let began = Instant::now();
-        for finding in &update.findings {
-            match finding.severity {
-                Severity::Error => tracing::error!("{finding}"),
-                Severity::Warning => tracing::warn!("{finding}"),
-                Severity::Info => tracing::debug!("{finding}"),
-            }
-        }
+        self.seen = update.generation;
         let key = self.key.clone();
         let Some(resource) = update.resources.iter().find(|resource| resource.key == key).cloned() else {
-            tracing::error!("{key} is gone from the configuration; the last good one stays in force");
-            self.metrics.refused(&self.registry);
-            return;
+            return self.refuse(update);
         };
+        self.resource = resource.clone();
+        let mut all = update.findings.clone();
         if let Spec::Proxy(settings) = &resource.spec {
             self.drain = settings.drain.clone();
             self.workers.shared().set_max_connections(settings.limits.max_connections);
+            all.extend(self.at_start.findings(&resource, settings));
         }
         let fetching = match &resource.spec {
             Spec::Proxy(settings) => jwks::Settings::new(settings),
@@ -221,17 +232,13 @@ impl App {
         })
         .await;
         let Output { mesh, findings, .. } = output;
-        for finding in &findings {
-            tracing::warn!("{finding}");
-        }
+        all.extend(findings);
         self.mesh = mesh.clone();
         let problems = self.workers.apply(mesh).await;
         let snapshot = self.workers.shared().snapshot();
         self.dns.reconcile(&snapshot);
         self.jwks.reconcile(&snapshot, fetching);
-        for problem in &problems {
-            tracing::error!("{problem}");
-        }
+        self.said.update(&all, &problems);
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.metrics.applied(
@@ -239,6 +246,7 @@ impl App {
             update.generation,
             seconds,
             update.rejected.len() + problems.len(),
+            all.iter().filter(|finding| finding.severity == Severity::Warning).count(),
         );
         tracing::info!(
             generation = update.generation,
@@ -248,7 +256,7 @@ impl App {
             millis = began.elapsed().as_millis(),
             "the configuration is in force"
         );
-        let all = update.findings.iter().chain(&findings).cloned().collect();
+        self.status.set_refused(None);
         self.status.set_applied(Applied {
             generation: update.generation,
             hash: update.hash,
@@ -259,6 +267,30 @@ impl App {
             problems: problems.iter().map(ToString::to_string).collect(),
         });
         self.status.set_listeners(self.workers.addresses());
+    }
+
+    /// The Proxy is not among the objects any more: nothing says what they are to it, so all stays as it was.
+    fn refuse(&mut self, update: &Update) {
+        let message = "is gone from the configuration: its last good version stays in force, \
+                       and no change of any object takes effect until it is back";
+        let finding = Finding {
+            severity: Severity::Error,
+            code: "proxy-gone",
+            object: Some(self.key.clone()),
+            field: String::new(),
+            place: Some(self.resource.place("")),
+            message: message.to_owned(),
+            hint: "put it back where it was, or end the process".to_owned(),
+        };
+        self.said.add(update.findings.iter().chain([&finding]));
+        let rejected = Rejected {
+            key: self.key.clone(),
+            place: self.resource.place(""),
+            message: finding.message,
+            kept_old: true,
+        };
+        self.status.set_refused(Some(rejected));
+        self.metrics.refused(&self.registry);
     }
 
     /// Goes away without losing a request: fails readiness, sends connections elsewhere, waits for what is under way.
@@ -330,45 +362,6 @@ impl App {
             }));
         }
         Ok(())
-    }
-}
-
-/// The Proxy that is meant.
-///
-/// # Errors
-///
-/// Says which there are, and what to write.
-pub fn choose(resources: &[Arc<Resource>], named: Option<&str>) -> Result<Arc<Resource>, String> {
-    let proxies: Vec<_> = resources.iter().filter(|resource| resource.key.kind == Kind::Proxy).collect();
-    let names = || {
-        let names: Vec<_> =
-            proxies.iter().map(|proxy| format!("{}/{}", proxy.key.namespace, proxy.key.name)).collect();
-        names.join(", ")
-    };
-    match named {
-        Some(named) => {
-            let (namespace, name) =
-                named.split_once('/').map_or((None, named), |(ns, name)| (Some(ns), name));
-            let mut matching = proxies.iter().filter(|proxy| {
-                *proxy.key.name == *name
-                    && namespace.is_none_or(|namespace| *proxy.key.namespace == *namespace)
-            });
-            match (matching.next(), matching.next()) {
-                (Some(proxy), None) => Ok((**proxy).clone()),
-                (Some(_), Some(_)) => {
-                    Err(format!("several Proxies are named {name}; write --as NAMESPACE/{name}"))
-                }
-                (None, _) => Err(format!("no Proxy is named {named}; there are: {}", names())),
-            }
-        }
-        None => match proxies.as_slice() {
-            [proxy] => Ok((*proxy).clone()),
-            [] => Err(
-                "no object of kind Proxy is in the configuration; add one (see README, \"the Proxy object\")"
-                    .to_owned(),
-            ),
-            _ => Err(format!("several Proxies are in the configuration ({}); name one with --as", names())),
-        },
     }
 }
 

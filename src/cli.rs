@@ -1,5 +1,6 @@
 //! The command line: one file per sub-command.
 
+mod certs;
 mod check;
 mod demo;
 mod explain;
@@ -29,6 +30,8 @@ enum Command {
     Explain(explain::Args),
     /// Ask a running proxy whether it is ready: a health check that needs no curl.
     Probe(probe::Args),
+    /// Make a root and certificates of workloads, to try the mesh without a control plane.
+    Certs(certs::Args),
     /// Run a whole mesh on this machine: a shop of seven services, and what to try with it.
     Demo(demo::Args),
 }
@@ -40,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args),
         Command::Explain(args) => explain::main(args),
         Command::Probe(args) => probe::main(&args),
+        Command::Certs(args) => certs::main(&args),
         Command::Demo(args) => demo::main(&args),
     }
 }

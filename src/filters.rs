@@ -1,15 +1,19 @@
 //! The table of filters. A new filter is one line here; mesh, snapshot and stack take it from this table.
 
-use filter_api::{Keep, Slot, Slots, Spec};
+#[cfg(test)]
+pub(crate) mod contract;
+
+use filter_api::{ConnectionFacts, End, Error, Keep, Observers, Outcome, Slot, Slots, Spec};
 use serde::{Deserialize, Serialize};
 
 macro_rules! filters {
-    (port: [$($port:ident: $port_filter:path,)*], route: [$($route:ident: $route_filter:path,)*]) => {
+    (port: [$($(#[$only:meta])* $port:ident: $port_filter:path,)*], route: [$($route:ident: $route_filter:path,)*]) => {
         /// Settings of the filters before route matching.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct PortSettings {
-            $(#[doc = concat!("Settings of `", stringify!($port), "`, in the order in which they apply.")]
+            $($(#[$only])*
+            #[doc = concat!("Settings of `", stringify!($port), "`, in the order in which they apply.")]
             pub $port: Vec<<$port_filter as Spec>::Settings>,)*
         }
 
@@ -22,7 +26,7 @@ macro_rules! filters {
         }
 
         #[allow(non_camel_case_types, reason = "one variant per line of the table, named as the line")]
-        enum PortPlace { $($port,)* Count }
+        enum PortPlace { $($(#[$only])* $port,)* Count }
         #[allow(non_camel_case_types, reason = "one variant per line of the table, named as the line")]
         enum RoutePlace { $($route,)* Count }
 
@@ -30,7 +34,8 @@ macro_rules! filters {
         #[allow(non_upper_case_globals, reason = "named as the line of the table")]
         pub mod port {
             use super::*;
-            $(#[doc = concat!("The slot of `", stringify!($port), "`.")]
+            $($(#[$only])*
+            #[doc = concat!("The slot of `", stringify!($port), "`.")]
             pub const $port: Slot<$port_filter> = Slot::new(PortPlace::$port as usize);)*
         }
 
@@ -46,9 +51,27 @@ macro_rules! filters {
             /// Compiles the policy of a port. The error names filter and field.
             pub fn compile(&self, keep: &Keep) -> Result<Slots, String> {
                 let slots = Slots::empty(PortPlace::Count as usize);
-                $(let slots = slots.with(port::$port, compile_all::<$port_filter>(self.$port.iter(), keep)?);)*
+                $($(#[$only])*
+                let slots = slots.with(port::$port, compile_all::<$port_filter>(self.$port.iter(), keep)?);)*
                 Ok(slots)
             }
+        }
+
+        /// Asks the filters of a port about a connection, in the order of the table. What comes back is told how it ends.
+        ///
+        /// # Errors
+        ///
+        /// The first refusal. The filters before it have been told then.
+        pub fn on_connection(slots: &Slots, connection: &ConnectionFacts) -> Result<Observers, Error> {
+            let mut admitted = Observers::new();
+            $($(#[$only])*
+            {
+                if let Err(error) = filter_api::admit(slots, port::$port, connection, &mut admitted) {
+                    ended(admitted, Outcome::Reset(error.reason()), 0);
+                    return Err(error);
+                }
+            })*
+            Ok(admitted)
         }
 
         impl RouteSettings {
@@ -69,11 +92,22 @@ filters! {
     port: [
         jwt: filter_jwt::Jwt,
         authorization: filter_authorization::Authorization,
+        #[cfg(test)]
+        waiting: contract::Waiting,
+        #[cfg(test)]
+        permit: contract::Permit,
     ],
     route: [
         transform: filter_transform::Transform,
         timeout: filter_timeout::Timeout,
     ]
+}
+
+/// Tells the filters that let a connection go on how it ended, after so many bytes of both directions.
+pub fn ended(admitted: Observers, outcome: Outcome, bytes: u64) {
+    for observer in admitted {
+        observer.on_end(&End { outcome, bytes, trailers: None });
+    }
 }
 
 fn compile_all<'a, F: Spec>(

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod explain;
 pub mod filters;
+pub mod identity;
 pub mod mesh;
 pub mod proxy;
 pub mod snapshot;

@@ -1,13 +1,17 @@
 //! The data path, in the order a request meets it.
 
+mod admit;
 pub mod authority;
 pub mod canonical;
 mod canonicalise;
+mod carried;
 mod check;
 mod cluster;
 mod connection;
 mod counts;
 pub mod detect;
+mod edge;
+mod extended_connect;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod headers;
@@ -19,6 +23,7 @@ mod listener;
 pub mod proxy_protocol;
 mod record;
 mod reply;
+mod resets;
 mod route;
 pub mod socket;
 mod stack;
@@ -27,6 +32,7 @@ mod tcp;
 mod tunnel;
 mod upstream;
 mod worker;
+pub mod xfcc;
 
 pub(crate) use canonicalise::canonicalise;
 pub use limits::{LIMITS, Limit};

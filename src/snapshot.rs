@@ -17,7 +17,7 @@ mod named;
 mod route;
 mod rule_index;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod table;
 
 pub use chain::{Chain, ChainProtocol, Http, Tcp};

@@ -31,6 +31,57 @@ async fn an_http_2_connection_without_requests_outlives_the_time_for_a_head() {
     }
 }
 
+/// A number of the metrics page, of all series of this family together.
+async fn metric(proxy: &Proxy, family: &str) -> f64 {
+    let page = fetch(proxy.page("metrics"), get("localhost", "/stats/prometheus")).await.text();
+    let values = page.lines().filter(|line| line.starts_with(family));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+fn open_connections(proxy: &Proxy) -> u32 {
+    proxy.status.shared().connections(sidegate::mesh::Direction::Outbound)
+}
+
+#[tokio::test]
+async fn a_client_of_an_http_port_that_says_nothing_is_closed_and_counted() {
+    for opening in ["", "GET / HT", "PRI * HTTP/2.0\r\n"] {
+        let proxy = Proxy::with("limits: {handshakeTimeout: 200ms}", "").await;
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        raw.send(opening).await;
+        eventually("the proxy knows of it before it says anything", || open_connections(&proxy) == 1).await;
+        if opening.starts_with("GET") {
+            // A path after a known method is HTTP already: the rest is the head's time.
+            raw.send("TP/1.1\r\nHost: nobody\r\n\r\n").await;
+            assert_eq!(raw.reply().await.status, 404);
+            continue;
+        }
+        assert!(raw.is_at_end().await, "{opening:?}");
+        eventually("it is forgotten", || open_connections(&proxy) == 0).await;
+        assert_eq!(metric(&proxy, "sidegate_detection_timeouts_total").await, 1.0);
+        assert_eq!(metric(&proxy, "sidegate_limit_hits_total{limit=\"request_overall_timeout\"").await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_byte_neither_holds_up_the_end_nor_loses_its_first_request() {
+    let up = Upstream::start().await;
+    let proxy =
+        Proxy::with("drain: {propagation: 0s, gracePeriod: 20s}", &service("up.shop", "HTTP", &[up.address]))
+            .await;
+    let mut silent = Raw::connect(proxy.outbound()).await;
+    let mut late = Raw::connect(proxy.outbound()).await;
+    eventually("both are known", || open_connections(&proxy) == 2).await;
+    let began = std::time::Instant::now();
+    let stopping = tokio::spawn(proxy.stop());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    late.send("GET / HTTP/1.1\r\nHost: up.shop\r\n\r\n").await;
+    let reply = late.reply().await;
+    assert_eq!((reply.status, reply.header("connection")), (200, "close"));
+    assert!(silent.is_at_end().await);
+    stopping.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
 /// A service of one upstream whose pool holds one connection.
 fn one_connection(protocol: &str, up: &Upstream) -> String {
     let pool = "trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}";
@@ -87,19 +138,14 @@ async fn upgraded_connections_are_counted_until_they_end() {
 }
 
 #[tokio::test]
-async fn an_upgrade_towards_http_2_is_refused_and_not_forwarded_as_half() {
+async fn an_upgrade_that_the_http_2_server_does_not_take_is_refused_and_not_forwarded_as_half() {
     let up = Upstream::start().await;
     let proxy = Proxy::start(&one_connection("HTTP2", &up)).await;
-    for message in [
-        "GET /up HTTP/1.1\r\nHost: up.shop\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
-        "CONNECT up.shop:80 HTTP/1.1\r\nHost: up.shop:80\r\n\r\n",
-    ] {
-        let mut raw = Raw::connect(proxy.outbound()).await;
-        raw.send(message).await;
-        let reply = raw.reply().await;
-        assert_eq!(reply.status, 403, "{}", reply.head);
-        assert!(reply.text().contains("HTTP/2"), "{}", reply.text());
-    }
+    let mut raw = Raw::connect(proxy.outbound()).await;
+    raw.send("GET /up HTTP/1.1\r\nHost: up.shop\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n").await;
+    let reply = raw.reply().await;
+    assert_eq!(reply.status, 403, "{}", reply.head);
+    assert!(reply.text().contains("does not take extended CONNECT"), "{}", reply.text());
     assert_eq!(up.requests(), 0);
 }
 
@@ -176,4 +222,116 @@ async fn an_http_2_upstream_gets_the_authority_that_was_matched() {
     let mut client = Client2::connect(proxy.outbound()).await;
     let reply = client.exchange(get("UP2.Shop.", "/x")).await;
     assert_eq!(reply.echo()["target"], "http://up2.shop/x");
+}
+
+/// What becomes of streams of one HTTP/2 connection whose client reads none of them, while it goes on with others.
+async fn streams_that_nobody_reads(window: u32) {
+    let up = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let spec =
+        format!("limits: {{streamIdleTimeout: 1s}}\nmeshConfig: {{accessLogFile: \"{}\"}}", log.display());
+    let limit = "trafficPolicy: {connectionPool: {tcp: {maxConnections: 3}}}";
+    let objects = service("up.shop", "HTTP", &[up.address]) + &destination_rule("up.shop", limit);
+    let proxy = Proxy::with(&spec, &objects).await;
+    let socket = support::client::connect(proxy.outbound()).await;
+    let (mut client, connection) = h2::client::Builder::new()
+        .initial_window_size(window)
+        .initial_connection_window_size(1 << 20)
+        .handshake::<_, bytes::Bytes>(socket)
+        .await
+        .unwrap();
+    let running = tokio::spawn(connection);
+    let message = |method: &str, path: &str| {
+        http::Request::builder().method(method).uri(format!("http://up.shop{path}")).body(()).unwrap()
+    };
+    let mut unread = Vec::new();
+    for path in ["/endless", "/small"] {
+        let (answer, _) = client.send_request(message("GET", path), true).unwrap();
+        unread.push(support::in_time("a head", answer).await.unwrap());
+    }
+    // Others on the same connection go on, before, while and after those are ended.
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(3500) {
+        let (answer, _) = client.send_request(message("HEAD", "/other"), true).unwrap();
+        assert_eq!(support::in_time("an answer", answer).await.unwrap().status(), 200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let small = window >= 1024;
+    for (answer, read) in unread.into_iter().zip([false, small]) {
+        let mut body = answer.into_body();
+        let mut end = None;
+        while let Some(chunk) = support::in_time("the end", body.data()).await {
+            match chunk {
+                Ok(_) => {}
+                Err(error) => {
+                    end = error.reason();
+                    break;
+                }
+            }
+        }
+        assert_eq!(end.is_some(), !read, "{end:?}");
+    }
+    // What was read whole from the upstream goes back to the pool.
+    let pooled = if small { 1 } else { 2 };
+    eventually("the endless answer is let go", || up.open() == pooled).await;
+    for _ in 0..4 {
+        let (answer, _) = client.send_request(message("HEAD", "/after"), true).unwrap();
+        assert_eq!(support::in_time("an answer", answer).await.unwrap().status(), 200);
+    }
+    drop(client);
+    proxy.stop().await;
+    running.abort();
+    let log = std::fs::read_to_string(log).unwrap();
+    let ended: Vec<_> = log.lines().filter(|line| line.contains(" SI ")).collect();
+    assert_eq!(ended.len() as u64, pooled, "{log}");
+    assert_eq!(log.matches("/endless").count() + log.matches("/small").count(), 2, "each once: {log}");
+}
+
+#[tokio::test]
+async fn an_http_2_stream_with_a_closed_window_is_ended_and_its_connection_goes_on() {
+    streams_that_nobody_reads(0).await;
+}
+
+#[tokio::test]
+async fn an_http_2_stream_that_its_client_stops_reading_is_ended_and_its_connection_goes_on() {
+    streams_that_nobody_reads(20_000).await;
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_tcp_connection_are_counted_while_it_lives_and_exactly_at_its_end() {
+    let echo = Upstream::echo().await;
+    let port = free_port();
+    let objects = support::objects::service_at("db.shop", port, "TCP", &[echo.address])
+        + &format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: client, namespace: shop}}
+spec:
+  egress:
+  - {{port: {{number: {port}, name: tcp, protocol: TCP}}, bind: 127.0.0.1, captureMode: NONE, hosts: [\"./*\"]}}
+"
+        );
+    let proxy = Proxy::start(&objects).await;
+    let mut raw = Raw::connect(([127, 0, 0, 1], port).into()).await;
+    raw.send("ping").await;
+    assert_eq!(raw.exactly(4).await, b"ping");
+    let began = std::time::Instant::now();
+    while metric(&proxy, "istio_tcp_sent_bytes_total").await < 4.0 {
+        assert!(began.elapsed() < Duration::from_secs(15), "{}", proxy.complaints());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(metric(&proxy, "istio_tcp_connections_closed_total").await, 0.0);
+    raw.send("pong!").await;
+    assert_eq!(raw.exactly(5).await, b"pong!");
+    raw.finish().await;
+    assert!(raw.is_at_end().await);
+    while metric(&proxy, "istio_tcp_connections_closed_total").await == 0.0 {
+        assert!(began.elapsed() < Duration::from_secs(15));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for family in ["istio_tcp_sent_bytes_total", "istio_tcp_received_bytes_total"] {
+        assert_eq!(metric(&proxy, family).await, 9.0, "{family}");
+    }
 }

@@ -343,3 +343,33 @@ async fn an_exchange_that_stands_still_is_ended() {
     assert!(reply.text().contains("stream idle timeout"), "{}", reply.text());
     assert!((900..5000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn a_refusal_for_want_of_endpoints_names_the_dns_failure_behind_it() {
+    // Nobody is asked for a name below `invalid` (RFC 6761 section 6.4): it does not exist.
+    let objects = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: far, namespace: shop}
+spec:
+  hosts: [far.invalid]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+";
+    let proxy = Proxy::start(objects).await;
+    proxy.assert_no_complaints();
+    let clusters = || async { fetch(proxy.page("admin"), get("localhost", "/clusters")).await.text() };
+    let mut page = clusters().await;
+    for _ in 0..500 {
+        if page.contains("\"discoveryFailure\": \"") || page.contains("\"discoveryFailure\":\"") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        page = clusters().await;
+    }
+    assert!(page.contains("far.invalid: the name does not exist (NXDOMAIN)"), "{page}");
+    let reply = fetch(proxy.outbound(), get("far.invalid", "/")).await;
+    assert_eq!(reply.status, 503);
+    let text = reply.text();
+    assert!(text.starts_with("no healthy upstream: ") && text.contains("; DNS: far.invalid: "), "{text}");
+}

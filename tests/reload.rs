@@ -309,3 +309,85 @@ async fn the_link_swap_of_a_config_map_volume_is_noticed() {
         assert_eq!(fetch(proxy.outbound(), get("up.shop", "/")).await.upstream(), name);
     }
 }
+
+#[tokio::test]
+async fn what_needs_a_restart_is_said_with_both_values_until_it_is_taken_back() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&service("up.shop", "HTTP", &[up.address])).await;
+    let written = "workers: 3\nadmin: {address: \"127.0.0.1:1\"}\nhealth: {address: \"127.0.0.1:2\"}\nmetrics: {address: \"127.0.0.1:3\"}";
+    proxy.edit("proxy.yaml", &support::proxy::own(written)).await;
+    let said = proxy.complaints();
+    for (field, before, now) in [
+        ("spec.workers", "1", "3"),
+        ("spec.admin.address", "127.0.0.1:0", "127.0.0.1:1"),
+        ("spec.health.address", "127.0.0.1:0", "127.0.0.1:2"),
+        ("spec.metrics.address", "127.0.0.1:0", "127.0.0.1:3"),
+    ] {
+        let words = format!("{field}: is read at the start only: {before} is in force, {now} is written");
+        assert!(said.contains(&words) && said.contains("restart to apply"), "{field}: {said}");
+    }
+    let admin = proxy.page("admin");
+    let dump = fetch(admin, get("localhost", "/config_dump")).await.text();
+    assert!(dump.contains("restart-needed") && dump.contains("proxy.yaml:"), "{dump}");
+    let stats = || async { fetch(admin, get("localhost", "/stats")).await.text() };
+    assert!(stats().await.contains("\nsidegate_config_warnings 4\n"), "{}", stats().await);
+    // What is in the same object and needs none is in force.
+    proxy.edit("proxy.yaml", &support::proxy::own("limits: {maxHeaders: 3}")).await;
+    proxy.assert_no_complaints();
+    assert!(stats().await.contains("\nsidegate_config_warnings 0\n"));
+    let many = [("a", "1"), ("b", "1"), ("c", "1")];
+    let reply = fetch(proxy.outbound(), request("GET", "up.shop", "/", &many, empty())).await;
+    assert_eq!(reply.status, 431);
+}
+
+/// The rows of the README's table of the Proxy: field and when a change applies.
+fn readme_rows() -> Vec<(String, String)> {
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let table = readme.lines().skip_while(|line| !line.starts_with("| field of `spec`")).skip(2);
+    let rows = table.take_while(|line| line.starts_with('|')).map(|line| {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        (cells[0].to_owned(), cells[cells.len() - 1].to_owned())
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_readme_names_the_same_fields_as_needing_a_restart() {
+    let rows = readme_rows();
+    let restart: Vec<_> =
+        rows.iter().filter(|(_, applies)| applies == "restart").map(|(field, _)| &**field).collect();
+    assert_eq!(restart, ["`workers`", "`admin.address`", "`health.address`", "`metrics.address`"]);
+    assert!(rows.len() > 20, "{rows:?}");
+}
+
+#[tokio::test]
+async fn while_the_proxy_object_is_gone_every_page_says_that_nothing_changes() {
+    let up = Upstream::start().await;
+    let proxy = Proxy::start(&service("up.shop", "HTTP", &[up.address])).await;
+    let admin = proxy.page("admin");
+    let page = |path: &'static str| fetch(admin, get("localhost", path));
+    assert_eq!(page("/ready").await.text(), "ok\n");
+    std::fs::remove_file(proxy.folder().join("proxy.yaml")).unwrap();
+    support::eventually("the refusal", || proxy.status.refused().is_some()).await;
+    let ready = page("/ready").await;
+    assert_eq!(ready.status, 200);
+    for (path, text) in [
+        ("/ready", ready.text()),
+        ("/server_info", page("/server_info").await.text()),
+        ("/config_dump", page("/config_dump").await.text()),
+        ("health", fetch(proxy.page("health"), get("localhost", "/healthz/ready")).await.text()),
+    ] {
+        assert!(text.contains("Proxy shop/client") && text.contains("is gone"), "{path}: {text}");
+    }
+    let dump: serde_json::Value = serde_json::from_str(&page("/config_dump").await.text()).unwrap();
+    let rejected = &dump["configuration"]["rejected"][0];
+    assert_eq!(
+        (rejected["object"].as_str(), rejected["keptOld"].as_bool()),
+        (Some("Proxy shop/client"), Some(true))
+    );
+    assert_eq!(fetch(proxy.outbound(), get("up.shop", "/")).await.status, 200);
+    proxy.put("proxy.yaml", &support::proxy::own(""));
+    support::eventually("the end of the refusal", || proxy.status.refused().is_none()).await;
+    assert_eq!(page("/ready").await.text(), "ok\n");
+    proxy.assert_no_complaints();
+}

@@ -51,18 +51,20 @@ pub fn logging(levels: Levels) -> impl Fn(Call) -> Ready<Reply> + Send + Sync {
     move |call| ready(change_levels(&levels, &call))
 }
 
-/// The handler of `/server_info`, under Envoy's keys.
+/// The handler of `/server_info`, under Envoy's keys; beside the state, what is wrong without changing it, as `configuration_refused`.
 pub fn server_info(
     version: &'static str,
-    state: impl Fn() -> State + Send + Sync,
+    state: impl Fn() -> (State, Option<String>) + Send + Sync,
 ) -> impl Fn(Call) -> Ready<Reply> + Send + Sync {
     let started = Instant::now();
     move |_| {
         let uptime: Duration = started.elapsed();
         let uptime = format!("{}s", uptime.as_secs());
+        let (state, refused) = state();
         ready(Reply::json(&serde_json::json!({
             "version": version,
-            "state": state(),
+            "state": state,
+            "configuration_refused": refused,
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,
         })))
@@ -85,13 +87,14 @@ pub fn memory() -> impl Fn(Call) -> Ready<Reply> + Send + Sync {
     }
 }
 
-/// A handler for probes: 200, or 503 with the reason.
+/// A handler for probes: 200 with what there is to say besides, or 503 with the reason.
 pub fn health(
-    check: impl Fn() -> Result<(), String> + Send + Sync,
+    check: impl Fn() -> Result<Option<String>, String> + Send + Sync,
 ) -> impl Fn(Call) -> Ready<Reply> + Send + Sync {
     move |_| {
         ready(match check() {
-            Ok(()) => Reply::text("ok\n"),
+            Ok(None) => Reply::text("ok\n"),
+            Ok(Some(besides)) => Reply::text(format!("ok, but {besides}\n")),
             Err(reason) => Reply::error(StatusCode::SERVICE_UNAVAILABLE, reason),
         })
     }

@@ -223,10 +223,10 @@ async fn log_levels_are_shown_by_get_and_changed_by_post_only() {
 #[tokio::test]
 async fn the_small_pages_answer() {
     let routes = Routes::new("admin")
-        .get("/server_info", "version", server_info("1.2.3", || State::PreInitializing))
+        .get("/server_info", "version", server_info("1.2.3", || (State::PreInitializing, None)))
         .get("/memory", "memory", memory())
         .get("/limits", "limits", limits(LIMITS))
-        .get("/good", "health", health(|| Ok(())))
+        .get("/good", "health", health(|| Ok(None)))
         .get("/bad", "health", health(|| Err("no configuration yet".to_owned())));
     let admin = Admin::local(routes).await;
     let json = |text: String| -> serde_json::Value {

@@ -41,7 +41,7 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
         .get("/memory", "memory of the process", admin::memory())
         .get("/server_info", "version, state, uptime", {
             let status = status.clone();
-            admin::server_info(env!("CARGO_PKG_VERSION"), move || state(&status))
+            admin::server_info(env!("CARGO_PKG_VERSION"), move || (state(&status), refusal(&status)))
         })
         .post(
             "/drain_listeners",
@@ -80,7 +80,12 @@ pub(super) fn metrics(status: &Arc<Status>) -> Routes {
 
 fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
     let status = status.clone();
-    admin::health(move || status.ready())
+    admin::health(move || status.ready().map(|()| refusal(&status)))
+}
+
+/// What there is to say besides, when the newest configuration is not in force: traffic is welcome all the same.
+fn refusal(status: &Status) -> Option<String> {
+    status.refused().map(|refused| format!("{} {}", refused.key, refused.message))
 }
 
 fn page(
@@ -144,9 +149,11 @@ fn config_dump(status: &Status) -> Value {
     let applied = applied.as_deref().map(|applied| {
         let since =
             applied.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let refused = status.refused();
         let rejected: Vec<_> = applied
             .rejected
             .iter()
+            .chain(refused.as_deref())
             .map(|rejected| {
                 json!({
                     "object": rejected.key.to_string(),
@@ -206,6 +213,7 @@ fn clusters(status: &Status) -> Value {
                 "pending": count(Resource::Pending),
                 "requests": count(Resource::Requests),
                 "endpoints": endpoints,
+                "discoveryFailure": cluster.state.discovery_failure(),
             })
         })
         .collect();

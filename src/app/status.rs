@@ -21,6 +21,7 @@ pub struct Status {
     registry: Arc<Registry>,
     source: Vec<PathBuf>,
     applied: ArcSwapOption<Applied>,
+    refused: ArcSwapOption<Rejected>,
     listeners: ArcSwap<BTreeMap<Name, Vec<Address>>>,
     pages: ArcSwap<BTreeMap<&'static str, SocketAddr>>,
     generation: watch::Sender<u64>,
@@ -61,6 +62,7 @@ impl Status {
             registry,
             source,
             applied: ArcSwapOption::empty(),
+            refused: ArcSwapOption::empty(),
             listeners: ArcSwap::default(),
             pages: ArcSwap::default(),
             generation: watch::Sender::new(0),
@@ -87,6 +89,11 @@ impl Status {
     /// The configuration in force; `None` before the first.
     pub fn applied(&self) -> Option<Arc<Applied>> {
         self.applied.load_full()
+    }
+
+    /// Why the newest configuration as a whole is not in force; `None` when it is.
+    pub fn refused(&self) -> Option<Arc<Rejected>> {
+        self.refused.load_full()
     }
 
     /// Where a listener really listens.
@@ -150,6 +157,10 @@ impl Status {
         let generation = applied.generation;
         self.applied.store(Some(Arc::new(applied)));
         self.generation.send_replace(generation);
+    }
+
+    pub(super) fn set_refused(&self, refused: Option<Rejected>) {
+        self.refused.store(refused.map(Arc::new));
     }
 
     pub(super) fn set_listeners(&self, listeners: BTreeMap<Name, Vec<Address>>) {

@@ -57,12 +57,14 @@ impl Finding {
             .cmp(&key(other))
             .then_with(|| (&self.field, &self.message).cmp(&(&other.field, &other.message)))
     }
-}
 
-/// `error: VirtualService shop/cart: spec.http[0].route: ... (shop.yaml:12:5)`, then the hint on a line of its own.
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.severity)?;
+    /// The finding on one line, without its severity.
+    #[must_use]
+    pub fn line(&self) -> Line<'_> {
+        Line(self)
+    }
+
+    fn write_body(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
         }
@@ -70,9 +72,31 @@ impl fmt::Display for Finding {
             write!(f, "{}: ", self.field)?;
         }
         f.write_str(&self.message)?;
-        if let Some(place) = &self.place {
-            write!(f, " ({place})")?;
+        match &self.place {
+            Some(place) => write!(f, " ({place})"),
+            None => Ok(()),
         }
+    }
+}
+
+/// A finding on one line, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a>(&'a Finding);
+
+/// `VirtualService shop/cart: spec.http[0].route: ... (shop.yaml:12:5) | hint: ...`. The line of the log has the severity already.
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line(finding) = self;
+        finding.write_body(f)?;
+        if finding.hint.is_empty() { Ok(()) } else { write!(f, " | hint: {}", finding.hint) }
+    }
+}
+
+/// `error: VirtualService shop/cart: spec.http[0].route: ... (shop.yaml:12:5)`, then the hint on a line of its own.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.severity)?;
+        self.write_body(f)?;
         if !self.hint.is_empty() {
             write!(f, "\n  hint: {}", self.hint)?;
         }
@@ -106,6 +130,10 @@ mod tests {
         assert_eq!(
             finding.to_string(),
             "error: VirtualService shop/cart: spec.http[0].route: has no destination (shop.yaml:12:5)\n  hint: add one"
+        );
+        assert_eq!(
+            finding.line().to_string(),
+            "VirtualService shop/cart: spec.http[0].route: has no destination (shop.yaml:12:5) | hint: add one"
         );
         let json = serde_json::to_value(&finding).unwrap();
         assert_eq!(json["severity"], "error");

@@ -26,8 +26,11 @@ pub struct Listener {
     pub hand_over: bool,
     /// Expect a PROXY protocol header from these peers.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// How long the first bytes may take before the connection counts as plain TCP. Zero: for ever.
+    /// How long the first bytes may take before the connection counts as plain TCP, where both HTTP and TCP are served. Zero:
+    /// [`handshake_timeout`](Self::handshake_timeout).
     pub detection_timeout: Duration,
+    /// How long a PROXY protocol header may take, and the first bytes where HTTP alone is served. Zero: for ever.
+    pub handshake_timeout: Duration,
     /// Chains; the most specific match wins, as in Envoy.
     pub chains: Vec<Arc<FilterChain>>,
     /// Chain for connections that no other matches; `None`: they are closed with `NR`.
@@ -155,9 +158,10 @@ pub struct HttpChain {
     pub routes: Name,
     /// How the request target is made canonical before anything reads it.
     pub path_normalization: PathNormalization,
-    /// Trusted hops in front of us: how many `x-forwarded-for` entries, from the right, are believed.
+    /// Trusted hops in front of us: how many `x-forwarded-for` entries, from the right, are believed (Envoy's `xff_num_trusted_hops`).
     pub trusted_hops: u32,
-    /// True where the downstream is not part of the mesh: control and identity headers it sends are removed.
+    /// True where the downstream is not part of the mesh: control and identity headers it sends are removed, and those of answers to it;
+    /// its own address is the client's (Envoy's `use_remote_address`).
     pub edge: bool,
     /// How long a connection without requests stays open. Zero: for ever.
     pub idle_timeout: Duration,
@@ -173,6 +177,8 @@ pub struct HttpChain {
     pub max_headers: u32,
     /// Bytes of a request head; beyond: 431.
     pub max_header_bytes: u32,
+    /// Bytes of a request body; beyond: 413. Zero: no limit.
+    pub max_body_bytes: u64,
     /// WebSocket and other upgrades are carried.
     pub upgrades: bool,
     /// Value of the `server` response header; empty: none is added or changed.
@@ -196,6 +202,7 @@ impl HttpChain {
             max_concurrent_streams: 1024,
             max_headers: 100,
             max_header_bytes: 60 * 1024,
+            max_body_bytes: 0,
             upgrades: true,
             server_name: Name::from(""),
             filters: filters::PortSettings::default(),
@@ -225,8 +232,17 @@ pub struct TcpChain {
     pub target: TcpTarget,
     /// Ends a connection that carries no byte for so long. Zero: never.
     pub idle_timeout: Duration,
+    /// Settings of the filters that judge a connection.
+    pub filters: filters::PortSettings,
     /// Where it was written.
     pub origin: Origin,
+}
+
+impl TcpChain {
+    /// A chain that lets every connection pass.
+    pub fn new(target: TcpTarget, idle_timeout: Duration, origin: Origin) -> Self {
+        Self { target, idle_timeout, filters: filters::PortSettings::default(), origin }
+    }
 }
 
 /// Where the bytes of a connection go.

@@ -2,38 +2,71 @@
 
 use super::authority::{Authority, request_authority};
 use super::canonical::{Canonical, canonical};
+use super::extended_connect;
 use super::headers::{self, HeadLimits, HeadRefusal, forwarded, grpc};
 use super::worker::Worker;
 use crate::mesh::HttpChain;
 use crate::snapshot::Http;
 use filter_api::{Error, Reason, Request};
-use http::header::{EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use std::net::IpAddr;
 
 /// Refuses what could be read in two ways, removes what belongs to the connection, writes the rest in one way.
 pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error> {
     let chain = request.cx.chain.clone();
     let Some(http) = chain.downcast_ref::<Http>() else { return Err(Reason::Internal.into()) };
-    let peer = request.cx.connection.remote.ip();
-    let result = canonicalise(&http.mesh, &mut request.head, peer);
+    let settings = &*http.mesh;
+    let caller = Caller::new(settings, &request.head.headers, request.cx.connection.remote.ip());
+    let result = make_canonical(settings, &mut request.head, caller);
+    request.body.limit(settings.max_body_bytes);
     let mut facts = request.cx.facts.borrow_mut();
-    facts.grpc = result.is_ok() && grpc::is_grpc(&request.head.headers);
+    facts.client = Some(caller.client);
+    let readable = result.as_ref().map_or_else(|error| error.reason() == Reason::BodyTooLarge, |()| true);
+    facts.grpc = readable && grpc::is_grpc(&request.head.headers);
     facts.method = Some(request.head.method.clone());
     facts.target = Some(request.head.uri.clone());
     let headers = &request.head.headers;
     facts.kept_headers = worker.log_request_headers().iter().map(|name| headers.get(name).cloned()).collect();
     drop(facts);
-    if let Err(error) = &result {
+    // A body that is too long is counted where the exchange ends, for it may show late.
+    if let Err(error) = result.as_ref()
+        && error.reason() != Reason::BodyTooLarge
+    {
         worker.count_limit(error.reason());
     }
     result
 }
 
+/// Whom a request comes from.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    /// The peer, as PROXY protocol or the kernel says.
+    peer: IpAddr,
+    /// The client, as far as it can be believed.
+    client: IpAddr,
+}
+
+impl Caller {
+    fn new(settings: &HttpChain, headers: &HeaderMap, peer: IpAddr) -> Self {
+        let hops = settings.trusted_hops as usize;
+        let client = match settings.edge {
+            true => forwarded::client_at_edge(headers, peer, hops),
+            false => forwarded::client_within(headers, peer, hops),
+        };
+        Self { peer, client }
+    }
+}
+
 /// Makes a head canonical as these settings say, for a request of `peer`. Pure: the data path and `explain` call the same.
 pub(crate) fn canonicalise(settings: &HttpChain, head: &mut Parts, peer: IpAddr) -> Result<(), Error> {
+    let caller = Caller::new(settings, &head.headers, peer);
+    make_canonical(settings, head, caller)
+}
+
+fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Result<(), Error> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let limits = HeadLimits {
         max_count: settings.max_headers as usize,
@@ -41,8 +74,10 @@ pub(crate) fn canonicalise(settings: &HttpChain, head: &mut Parts, peer: IpAddr)
         ..HeadLimits::default()
     };
     let seen = headers::inspect(head.version, target, &head.headers, &limits).map_err(refuse_head)?;
-    // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came.
-    let upgrade = settings.upgrades && head.version == Version::HTTP_11;
+    // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came. That of HTTP/2 is an extended CONNECT.
+    let upgrade = settings.upgrades
+        && head.version >= Version::HTTP_11
+        && !extended_connect::offers_http2(&head.headers);
     let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
         .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
     let rewritten = match canonical(&head.method, &head.uri, settings.path_normalization) {
@@ -65,16 +100,37 @@ pub(crate) fn canonicalise(settings: &HttpChain, head: &mut Parts, peer: IpAddr)
         retarget(&mut head.uri, rewritten, &head.method)?;
     }
     headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).map_err(refuse_head)?;
+    extended_connect::check(head)?;
     headers::join_cookies(&mut head.headers, seen);
     if settings.edge {
         headers::strip_control(&mut head.headers, seen);
-        forwarded::append_forwarded_for(&mut head.headers, peer);
+        forwarded::append_forwarded_for(&mut head.headers, caller.peer);
+        forwarded::set_external_address(&mut head.headers, caller.client);
     }
     forwarded::set_forwarded_proto(&mut head.headers, false, !settings.edge || settings.trusted_hops > 0);
     forwarded::ensure_request_id(&mut head.headers, !settings.edge || settings.trusted_hops > 0);
-    // hyper has asked for the body as soon as the upstream wants it: the expectation ends here.
-    head.headers.remove(EXPECT);
-    Ok(())
+    // Over HTTP/1 hyper answers `100 Continue` as soon as the upstream wants the body: the expectation ends here. Over HTTP/2 it does not,
+    // so the next server is asked (RFC 9110 section 10.1.1), whose refusal need not wait for the body.
+    if head.version != Version::HTTP_2 && head.headers.get(EXPECT).is_some_and(expects_continue) {
+        head.headers.remove(EXPECT);
+    }
+    check_length(settings.max_body_bytes, &head.headers)
+}
+
+fn expects_continue(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
+/// Refuses a body that says itself that it is too long, before the upstream hears of it.
+fn check_length(limit: u64, headers: &HeaderMap) -> Result<(), Error> {
+    let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
+    match (limit, length()) {
+        (1.., Some(length)) if length > limit => {
+            let detail = format!("its body has {length} bytes, and limits.maxBodyBytes allows {limit}");
+            Err(Error::new(Reason::BodyTooLarge).detail(detail).closing())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The header is missing, or not written as matching reads it (case, final dot).

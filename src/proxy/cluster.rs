@@ -1,7 +1,7 @@
 //! Picking an endpoint of the chosen cluster.
 
 use super::check::Early;
-use super::upstream::{EndpointPool, Pools, Target};
+use super::upstream::{EndpointPool, Place, Target};
 use super::worker::Worker;
 use crate::mesh::{Balance, Discovery};
 use crate::snapshot::{Cluster, Destination, Endpoint, InFlight, Permit};
@@ -38,7 +38,7 @@ impl Picked {
     pub(crate) fn new(
         worker: &Worker,
         cluster: &Arc<Cluster>,
-        connection: &ConnectionFacts,
+        connection: &Arc<ConnectionFacts>,
         tried: &[u32],
     ) -> Result<Self, Error> {
         let passthrough = cluster.mesh.discovery == Discovery::OriginalDestination
@@ -52,10 +52,7 @@ impl Picked {
                 let detail = format!("{address} is this proxy itself");
                 return Err(Error::new(Reason::Loop).detail(detail).closing());
             }
-            let pool = match cluster.mesh.proxy_protocol {
-                None => worker.pools.of_address(cluster.state.id, address),
-                Some(_) => Pools::for_one_request(),
-            };
+            let pool = pool_of(worker, cluster, Place::Address(address), connection);
             return Ok(Self {
                 cluster: cluster.clone(),
                 endpoint: None,
@@ -74,11 +71,7 @@ impl Picked {
                 format!("{} of cluster {} is this proxy itself", connection.local, cluster.mesh.name);
             return Err(Error::new(Reason::Loop).detail(detail).closing());
         }
-        let pool = match cluster.mesh.proxy_protocol {
-            None => worker.pools.of(cluster.state.id, endpoint.id),
-            // Its header names one downstream: no other may use the connection.
-            Some(_) => Pools::for_one_request(),
-        };
+        let pool = pool_of(worker, cluster, Place::Endpoint(endpoint.id), connection);
         let _in_flight = Some(endpoint.begin());
         Ok(Self {
             cluster: cluster.clone(),
@@ -91,9 +84,18 @@ impl Picked {
     }
 }
 
+fn pool_of(
+    worker: &Worker,
+    cluster: &Cluster,
+    place: Place,
+    connection: &Arc<ConnectionFacts>,
+) -> Rc<EndpointPool> {
+    worker.pools.of(cluster.state.id, place, cluster.mesh.proxy_protocol.is_some(), connection)
+}
+
 fn nobody(cluster: &Cluster) -> Error {
     let service = &cluster.mesh.service;
-    let detail = if service.subset.is_empty() {
+    let mut detail = if service.subset.is_empty() {
         format!("no endpoint of {} takes traffic (cluster {})", service.host, cluster.mesh.name)
     } else {
         format!(
@@ -101,6 +103,10 @@ fn nobody(cluster: &Cluster) -> Error {
             service.subset, service.host, cluster.mesh.name
         )
     };
+    if let Some(failure) = cluster.state.discovery_failure() {
+        detail.push_str("; DNS: ");
+        detail.push_str(&failure);
+    }
     Error::new(Reason::NoHealthyUpstream).retry_safe().detail(detail)
 }
 

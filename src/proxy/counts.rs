@@ -1,10 +1,13 @@
 //! Counters of one worker that belong to no request.
 
-use crate::snapshot::Cluster;
+use super::worker::Worker;
+use crate::snapshot::{Cluster, Listener};
 use crate::telemetry::metrics::{LimitMetrics, PoolMetrics, WorkerEvents, WorkerMetrics};
 use filter_api::Reason;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -77,5 +80,45 @@ impl Counts {
             pool.metrics.shift_active(metrics, active - pool.active);
             (pool.idle, pool.active) = (idle, active);
         }
+    }
+}
+
+impl Worker {
+    /// Logs and counts a connection that is closed without having been served.
+    pub(crate) fn refuse_connection(&self, listener: &Listener, peer: SocketAddr, reason: Reason, why: &str) {
+        self.counts.limit(&self.metrics, reason);
+        tracing::debug!(listener = %listener.mesh.name, %peer, flag = reason.flag(), why, "a connection was closed");
+    }
+
+    pub(crate) fn count_limit(&self, reason: Reason) {
+        self.counts.limit(&self.metrics, reason);
+    }
+
+    pub(crate) fn count_detection_timeout(&self, listener: &str) {
+        self.counts.detection_timeout(&self.metrics);
+        tracing::debug!(listener, "the protocol of a connection did not show in time");
+    }
+
+    pub(crate) fn count_accept_error(&self, listener: &str, error: &io::Error) {
+        self.counts.accept_error(&self.metrics);
+        tracing::warn!(listener, %error, "accepting a connection failed");
+    }
+
+    /// Trailers came that HTTP/1 cannot carry, since the head did not announce them.
+    pub(crate) fn count_lost_trailers(&self) {
+        self.counts.trailers_lost(&self.metrics);
+    }
+
+    pub(crate) fn count_panic(&self) {
+        self.counts.panicked(&self.metrics);
+    }
+
+    /// A request found a limit of its cluster's pool reached.
+    pub(crate) fn count_overflow(&self, cluster: &Cluster) {
+        self.counts.pool(&self.metrics, cluster, |pool| pool.overflowed(&self.metrics));
+    }
+
+    pub(crate) fn count_upstream_connection(&self, cluster: &Cluster) {
+        self.counts.pool(&self.metrics, cluster, |pool| pool.opened(&self.metrics));
     }
 }

@@ -9,7 +9,7 @@ use super::canonical::{self, Canonical};
 use super::detect::hello::{self, Hello};
 use super::detect::{self, Detected};
 use super::proxy_protocol::{self, Addresses, Parsed};
-use super::{authority, headers};
+use super::{authority, headers, xfcc};
 use crate::mesh::PathNormalization;
 
 const LEVELS: [PathNormalization; 4] = [
@@ -116,6 +116,14 @@ pub fn head(data: &[u8]) {
     assert_eq!(map, once);
 }
 
+/// What is read can be written and read again.
+pub fn xfcc(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(elements) = xfcc::parse(text) else { return };
+    let written: Vec<_> = elements.iter().map(ToString::to_string).collect();
+    assert_eq!(xfcc::parse(&written.join(",")), Ok(elements), "{text:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -126,13 +134,16 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 6] = [
+    const TARGETS: [Target; 9] = [
         ("canonical", canonical),
         ("authority", authority),
         ("detect", detect),
         ("client_hello", client_hello),
         ("proxy_protocol", proxy_protocol),
         ("head", head),
+        ("xfcc", xfcc),
+        ("spiffe_id", crate::identity::fuzz::spiffe_id),
+        ("certificate", crate::identity::fuzz::certificate),
     ];
 
     #[test]

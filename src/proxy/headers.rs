@@ -5,8 +5,11 @@
 //! work are there at all; [`Seen::is_clean`] is the usual answer and nothing more happens. It must run before
 //! any layer that decides on headers, so that policy and upstream see the same ones.
 
+mod control;
 pub mod forwarded;
 pub mod grpc;
+
+pub use control::{CONTROL, strip_control, strip_control_of_response};
 
 use http::header::{
     self, CONNECTION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
@@ -15,6 +18,8 @@ use http::header::{
 use http::{StatusCode, Version};
 use smallvec::SmallVec;
 use thiserror::Error;
+
+use control::is_control;
 
 /// How large a head may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,30 +134,6 @@ impl Seen {
     fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
-}
-
-/// Headers by which one proxy steers or identifies itself to the next: a name, or a prefix when it ends with
-/// `-`. From a peer that is not trusted they are removed before any filter runs (CVE-2023-27487,
-/// CVE-2024-45806). A prefix covers the names that Envoy, Istio and Linkerd will invent tomorrow.
-pub const CONTROL: &[&str] = &[
-    // Envoy, "HTTP header sanitizing": x-envoy-retry-on, -max-retries, -upstream-rq-timeout-ms,
-    // -original-dst-host, -original-path, -internal, -decorator-operation, -peer-metadata and all others.
-    "x-envoy-",
-    // Istio: x-istio-source, x-istio-attributes.
-    "x-istio-",
-    // Linkerd: l5d-client-id, l5d-dst-override, l5d-require-id and all others.
-    "l5d-",
-    // The peer's certificate, as the hop before says it saw it.
-    "x-forwarded-client-cert",
-];
-
-fn is_control(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    // Every name of the table starts so; most headers do not.
-    if !matches!(name.as_bytes().first(), Some(b'x' | b'l')) {
-        return false;
-    }
-    CONTROL.iter().any(|entry| if entry.ends_with('-') { name.starts_with(entry) } else { name == *entry })
 }
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -361,17 +342,6 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     EXACT.contains(name)
         || is_control(name)
         || PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
-}
-
-/// Removes every header of [`CONTROL`]; for heads of peers that are not trusted.
-pub fn strip_control(headers: &mut HeaderMap, seen: Seen) {
-    if !seen.control() {
-        return;
-    }
-    let doomed: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_control(name)).cloned().collect();
-    for name in &doomed {
-        headers.remove(name);
-    }
 }
 
 /// Joins the cookie lines into which HTTP/2 may split one: HTTP/1 has a single one (RFC 9113 section 8.2.3),

@@ -1,7 +1,9 @@
 //! HTTP connections: hyper is the codec, the stack does the work.
 
-use super::connection::{Busy, Downstream, Io};
+use super::connection::{Busy, Downstream, Io, StreamExecutor};
+use super::extended_connect;
 use super::record::Recorded;
+use super::resets::{Resets, Unanswered};
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
 use super::worker::Worker;
@@ -28,6 +30,9 @@ const CODEC_HEADERS: usize = 100;
 /// Streams that a client may have opened and reset before it is told to calm down (rapid reset, CVE-2023-44487).
 const MAX_RESETS: usize = 50;
 
+/// Streams that a client may make us reset by its own mistakes (CVE-2025-8671).
+const MAX_ERRORS: usize = 1024;
+
 /// Serves one HTTP connection until it ends.
 pub(super) async fn serve<S>(downstream: Rc<Downstream>, stack: S, io: Io)
 where
@@ -39,11 +44,16 @@ where
     let settings = downstream.http().mesh.clone();
     let version = downstream.facts.protocol;
     let look = || downstream.look();
-    let service = HttpService { downstream: downstream.clone(), stack: RefCell::new(stack) };
+    let service =
+        HttpService { downstream: downstream.clone(), stack: RefCell::new(stack), resets: Rc::default() };
     let io = TokioIo::new(io);
     if version == Protocol::Http2 {
         let streams = settings.max_concurrent_streams.max(1);
-        let connection = http2::Builder::new(LocalExecutor)
+        let mut builder = http2::Builder::new(StreamExecutor::new(conn.clone()));
+        if settings.upgrades {
+            builder.enable_connect_protocol();
+        }
+        let connection = builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams.min(256)))
@@ -51,6 +61,7 @@ where
             .max_send_buf_size(MAX_BUFFER)
             .max_header_list_size(settings.max_header_bytes)
             .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_ERRORS)
             .serve_connection(io, service);
         conn.drive(pin!(connection), false, look, http2::Connection::graceful_shutdown).await;
     } else {
@@ -72,6 +83,18 @@ where
 struct HttpService<S> {
     downstream: Rc<Downstream>,
     stack: RefCell<S>,
+    resets: Rc<Resets>,
+}
+
+/// What a request asks to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opens {
+    /// Another protocol on an HTTP/1.1 connection.
+    Upgrade,
+    /// A tunnel.
+    Connect,
+    /// Another protocol within an HTTP/2 stream.
+    Extended,
 }
 
 impl<S> hyper::service::Service<http::Request<Incoming>> for HttpService<S>
@@ -85,18 +108,23 @@ where
     fn call(&self, mut message: http::Request<Incoming>) -> Self::Future {
         let downstream = &self.downstream;
         let busy = Busy::new(&downstream.conn);
-        let upgrade = wants_upgrade(&message).then(|| hyper::upgrade::on(&mut message));
+        let opens = opens(&message).map(|opens| (opens, hyper::upgrade::on(&mut message)));
         let http = downstream.http();
         let cx = Cx::new(downstream.facts.clone(), http.port.clone(), http);
-        let (head, body) = message.into_parts();
+        let (mut head, body) = message.into_parts();
+        extended_connect::to_upgrade(&mut head);
         let http1 = head.version <= Version::HTTP_11;
+        let unanswered =
+            (!http1).then(|| Unanswered::new(&self.resets, &downstream.worker, &downstream.conn, cx.started));
         let body =
             if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
         let inner = self.stack.borrow_mut().call(Request { head, body, cx });
         Exchange {
             inner,
-            upgrade,
+            opens,
             http1,
+            unanswered,
+            later: !http1 && self.resets.are_suspicious(),
             worker: downstream.worker.clone(),
             direction: downstream.conn.direction(),
             busy: Some(busy),
@@ -109,8 +137,10 @@ pin_project_lite::pin_project! {
     struct Exchange<F> {
         #[pin]
         inner: F,
-        upgrade: Option<hyper::upgrade::OnUpgrade>,
+        opens: Option<(Opens, hyper::upgrade::OnUpgrade)>,
         http1: bool,
+        unanswered: Option<Unanswered>,
+        later: bool,
         worker: Rc<Worker>,
         direction: Direction,
         busy: Option<Busy>,
@@ -125,12 +155,29 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        if std::mem::take(this.later) {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let Ok(mut response) = std::task::ready!(this.inner.poll(task));
-        match this.upgrade.take() {
-            Some(upgrade)
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS || opens_connect(&response) =>
-            {
-                tunnel::start(this.worker, *this.direction, upgrade, &mut response);
+        if let Some(unanswered) = this.unanswered.take() {
+            unanswered.answered();
+        }
+        match this.opens.take() {
+            Some((opens, downstream)) if tunnel::is_opened(&response) => {
+                match opens {
+                    Opens::Upgrade => {}
+                    Opens::Connect => extended_connect::remove_framing(response.headers_mut()),
+                    Opens::Extended => extended_connect::to_connected(&mut response),
+                }
+                // An HTTP/1 connection is no more; one of HTTP/2 goes on, and is busy with it.
+                let busy = if *this.http1 { None } else { this.busy.take() };
+                tunnel::start(this.worker, *this.direction, downstream, busy, &mut response);
+            }
+            // An answer of ours. To a CONNECT any success says that there is a tunnel.
+            Some((Opens::Connect | Opens::Extended, _)) if response.status().is_success() => {
+                *response.status_mut() = StatusCode::FORBIDDEN;
+                response.body_mut().restate(StatusCode::FORBIDDEN);
             }
             _ if *this.http1 => {
                 announce_trailers(&mut response);
@@ -147,14 +194,14 @@ where
     }
 }
 
-fn wants_upgrade(message: &http::Request<Incoming>) -> bool {
-    message.method() == Method::CONNECT
-        || message.version() == Version::HTTP_11 && message.headers().contains_key(http::header::UPGRADE)
-}
-
-/// A 2xx whose upstream connection was handed over answers a CONNECT.
-fn opens_connect(response: &http::Response<Recorded>) -> bool {
-    response.status().is_success() && response.extensions().get::<hyper::upgrade::OnUpgrade>().is_some()
+fn opens(message: &http::Request<Incoming>) -> Option<Opens> {
+    if message.method() == Method::CONNECT {
+        let extended = message.extensions().get::<hyper::ext::Protocol>().is_some();
+        return Some(if extended { Opens::Extended } else { Opens::Connect });
+    }
+    let upgrade =
+        message.version() == Version::HTTP_11 && message.headers().contains_key(http::header::UPGRADE);
+    upgrade.then_some(Opens::Upgrade)
 }
 
 /// hyper sends over HTTP/1 only those trailers that the head announced. gRPC's are known beforehand.
@@ -170,15 +217,5 @@ fn announce_trailers(response: &mut http::Response<Recorded>) {
     if grpc && !announced {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
         response.headers_mut().insert(TRAILER, names);
-    }
-}
-
-/// Runs the tasks of an HTTP/2 connection on its own worker.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One limit, as `/limits` lists it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limit {
-    /// Its name: the field of `Proxy.spec.limits`, and the label of `sidegate_limit_hits_total`.
+    /// Its name. `sidegate_limit_hits_total` counts by what the refused are told, Envoy's `response_code_details`.
     pub name: &'static str,
     /// The value without configuration.
     pub default: u64,
@@ -29,6 +29,13 @@ pub const LIMITS: &[Limit] = &[
     ),
     limit("max_target_bytes", 60 * 1024, "bytes", "request", "A longer request target: 414."),
     limit(
+        "max_body_bytes",
+        0,
+        "bytes",
+        "request",
+        "A longer request body: 413, gRPC RESOURCE_EXHAUSTED; reset when the answer has begun. 0: no limit.",
+    ),
+    limit(
         "max_connections",
         65_536,
         "connections",
@@ -47,7 +54,7 @@ pub const LIMITS: &[Limit] = &[
         300,
         "seconds",
         "request",
-        "No byte either way for so long, also because an HTTP/1 client stopped reading: 408 SI, or the stream is reset.",
+        "No byte either way for so long, also because the client stopped reading: 408 SI, or the stream is reset.",
     ),
     limit(
         "idle_timeout",
@@ -65,6 +72,20 @@ pub const LIMITS: &[Limit] = &[
         "Streams opened and reset before the connection is ended (rapid reset).",
     ),
     limit(
+        "premature_resets",
+        250,
+        "streams",
+        "downstream connection",
+        "Streams reset within a second and before their answer, half of all from 500 on, before the connection is closed (Envoy).",
+    ),
+    limit(
+        "replay_body",
+        64 * 1024,
+        "bytes",
+        "request",
+        "A longer request body is not sent again on another connection.",
+    ),
+    limit(
         "stream_window",
         64 * 1024,
         "bytes",
@@ -78,7 +99,13 @@ pub const LIMITS: &[Limit] = &[
         "stream",
         "What may wait to be written to a reader that stopped.",
     ),
-    limit("proxy_header_timeout", 5, "seconds", "downstream connection", "Time for a PROXY protocol header."),
+    limit(
+        "handshake_timeout",
+        10,
+        "seconds",
+        "downstream connection",
+        "Time for a PROXY protocol header, and for the first bytes to show the protocol: then a connection is closed where HTTP is declared, else plain TCP.",
+    ),
     limit(
         "client_hello",
         16 * 1024,
@@ -105,7 +132,7 @@ pub const LIMITS: &[Limit] = &[
         4096,
         "addresses",
         "worker",
-        "Original destinations whose connections are kept for reuse.",
+        "Original destinations whose connections are kept for reuse; and as many clients that PROXY protocol names.",
     ),
     limit(
         "tcp_buffer",

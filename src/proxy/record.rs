@@ -10,13 +10,14 @@ use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
 use bytes::Bytes;
 use filter_api::{Body, ConnectionFacts, Cx, Error, Facts, Meter, Observers, Reason, Request, Response};
 use http::header::{CONTENT_LENGTH, SERVER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub(crate) struct Recorded {
     busy: Option<Busy>,
     /// The codec will not send trailers: HTTP/1, and the head announced none.
     trailers_lost: bool,
+    /// HTTP/2: the last byte has only gone once the codec lets go of the body, which waits for the client's window.
+    multiplexed: bool,
 }
 
 /// Watches one exchange from its head to its last byte. Dropped early, it records that the downstream went away.
@@ -64,7 +67,9 @@ type KeptHeaders = SmallVec<[Option<HeaderValue>; 2]>;
 /// When an exchange last moved a byte, for the worker's clock to find the ones that stand still.
 #[derive(Debug)]
 pub(crate) struct Activity {
+    /// As far as the clock has seen it: a byte is noted in `moved`, and counts as of the next tick.
     last: Cell<tokio::time::Instant>,
+    moved: Cell<bool>,
     limit: Duration,
     meter: Option<Arc<Meter>>,
     metered: Cell<u64>,
@@ -157,7 +162,8 @@ impl Recorder {
             .downcast_ref::<Http>()
             .map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
         let activity = Rc::new(Activity {
-            last: Cell::new(worker.clock()),
+            last: Cell::new(request.cx.started.into()),
+            moved: Cell::new(false),
             limit,
             meter,
             metered: Cell::new(0),
@@ -212,14 +218,14 @@ impl Recorder {
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(
             head,
-            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false },
+            Recorded { body, recorder: Some(self), busy: None, trailers_lost: false, multiplexed: false },
         )
     }
 
     /// Another byte went to the downstream.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes_sent += bytes as u64;
-        self.activity.last.set(self.worker.clock());
+        self.activity.moved.set(true);
     }
 
     /// How long the tunnel that the exchange opens may carry nothing: as long as any connection of the port. Zero: for ever.
@@ -242,6 +248,13 @@ impl Recorder {
         let mut facts = self.cx.facts.borrow_mut();
         if let Ending::Broken(reason) = ending {
             facts.reasons.push(reason);
+            // The codec only says that the request's body broke.
+            if reason != Reason::BodyTooLarge && self.is_body_too_large(&facts) {
+                facts.reasons.push(Reason::BodyTooLarge);
+            }
+        }
+        if facts.reasons.contains(&Reason::BodyTooLarge) {
+            self.worker.count_limit(Reason::BodyTooLarge);
         }
         if let Ending::Complete(Some(trailers)) = ending {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
@@ -252,6 +265,11 @@ impl Recorder {
         self.count(facts, flags, duration);
         self.log(facts, flags, duration, &ending);
         self.worker.end_exchange(&self.activity);
+    }
+
+    fn is_body_too_large(&self, facts: &Facts) -> bool {
+        let limit = self.cx.chain.downcast_ref::<Http>().map_or(0, |http| http.mesh.max_body_bytes);
+        limit != 0 && facts.request_meter.as_ref().is_some_and(|meter| meter.bytes() > limit)
     }
 
     fn received(&self, facts: &Facts) -> u64 {
@@ -313,7 +331,7 @@ impl Recorder {
             cluster: facts.cluster.as_deref(),
             upstream_local: facts.upstream_local,
             downstream_local: Some(connection.local),
-            downstream_remote: Some(connection.remote),
+            downstream_remote: Some(downstream_remote(facts, connection)),
             downstream_direct: Some(connection.direct_remote),
             server_name: connection.server_name.as_deref(),
             route_name: self.cx.matched().map(|matched| &*matched.route).filter(|name| !name.is_empty()),
@@ -347,7 +365,7 @@ impl Activity {
             return;
         }
         let metered = self.meter.as_ref().map_or(0, |meter| meter.bytes());
-        if self.metered.replace(metered) != metered {
+        if self.moved.take() | (self.metered.replace(metered) != metered) {
             self.last.set(now);
         }
         if now - self.last.get() >= self.limit {
@@ -363,7 +381,13 @@ impl Activity {
         }
     }
 
-    fn watch(&self, task: &Context<'_>) {
+    /// True once nothing has moved for longer than the limit.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.get() && !self.over.get()
+    }
+
+    /// Wakes this task when the limit is reached.
+    pub(crate) fn watch(&self, task: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         match &*waker {
             Some(waker) if waker.will_wake(task.waker()) => {}
@@ -375,8 +399,11 @@ impl Activity {
 impl Recorded {
     /// Counts the connection as busy until the body has ended.
     pub(crate) fn keep_busy(&mut self, busy: Busy, http1: bool) {
-        if http1 && let Some(recorder) = &self.recorder {
-            *recorder.activity.conn.borrow_mut() = Some(busy.conn().clone());
+        self.multiplexed = !http1;
+        match &self.recorder {
+            Some(recorder) if http1 => *recorder.activity.conn.borrow_mut() = Some(busy.conn().clone()),
+            Some(recorder) => busy.conn().answers(recorder.activity.clone()),
+            None => {}
         }
         self.busy = Some(busy);
     }
@@ -384,6 +411,13 @@ impl Recorded {
     /// The head announces no trailers to an HTTP/1 downstream: any that come are lost, and counted.
     pub(crate) fn lose_trailers(&mut self) {
         self.trailers_lost = true;
+    }
+
+    /// The codec answers otherwise than the stack did.
+    pub(crate) fn restate(&mut self, status: StatusCode) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.status = status.as_u16();
+        }
     }
 
     /// Takes the body apart for a tunnel: its observers and its record outlive the HTTP exchange.
@@ -414,7 +448,7 @@ impl HttpBody for Recorded {
             Poll::Ready(Some(Ok(frame))) => match (frame.data_ref(), frame.trailers_ref()) {
                 (Some(data), _) => {
                     recorder.sent(data.len());
-                    this.body.is_end_stream().then_some(Ending::Complete(None))
+                    (!this.multiplexed && this.body.is_end_stream()).then_some(Ending::Complete(None))
                 }
                 (None, trailers) => {
                     if this.trailers_lost && trailers.is_some_and(|trailers| !trailers.is_empty()) {
@@ -451,10 +485,22 @@ impl Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // A codec that knows the length, or that there is no body, stops asking once it has it all.
-        if self.recorder.is_some() && self.body.is_end_stream() {
+        let Some(recorder) = &self.recorder else { return };
+        if recorder.activity.expired.get() {
+            self.body.reset(Reason::StreamIdle);
+            self.end(Ending::Broken(Reason::StreamIdle));
+        } else if self.body.is_end_stream() {
+            // A codec that knows the length, or that there is no body, stops asking once it has it all.
             self.end(Ending::Complete(None));
         }
+    }
+}
+
+/// The client, as Envoy's `DOWNSTREAM_REMOTE_ADDRESS`: an address that a header named has port 0.
+fn downstream_remote(facts: &Facts, connection: &ConnectionFacts) -> SocketAddr {
+    match facts.client {
+        Some(client) if client != connection.remote.ip().to_canonical() => SocketAddr::new(client, 0),
+        _ => connection.remote,
     }
 }
 

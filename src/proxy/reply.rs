@@ -117,7 +117,8 @@ pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
     let message = message(error);
     let mut response =
         if grpc { grpc_answer(reason, &message) } else { http_answer(reason.status(), message) };
-    if error.must_close() {
+    // What is left of a body that is too long is not read.
+    if error.must_close() || reason == Reason::BodyTooLarge {
         response.head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -1,16 +1,17 @@
 //! Connections that are carried as bytes.
 
+use super::carried::Carried;
 use super::cluster::Picked;
 use super::connection::Io;
 use super::labels;
 use super::upstream;
 use super::worker::{Tunnel, Worker};
-use crate::mesh::Direction;
+use crate::filters;
 use crate::snapshot::{Destination, Resource, Tcp};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
-use crate::telemetry::metrics::{Protocol, TCP, TCP_CLOSED, TCP_OPENED, TCP_RECEIVED, TCP_SENT};
-use filter_api::{ConnectionFacts, Error, Reason};
+use crate::telemetry::metrics::{Protocol, TCP};
+use filter_api::{ConnectionFacts, Error, Observers, Outcome, Reason};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
@@ -32,19 +33,26 @@ const CONNECT_ATTEMPTS: usize = 3;
 /// Carries one connection to the cluster that its chain names.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
-    direction: Direction,
-    facts: &ConnectionFacts,
+    tunnel: &Tunnel,
+    facts: &Arc<ConnectionFacts>,
     chain: &Tcp,
     io: Io,
 ) {
     let started = Instant::now();
-    let flow = Flow::new(chain.mesh.idle_timeout);
+    let flow = Rc::new(Flow::new(chain.mesh.idle_timeout));
+    let mut admitted = Observers::new();
     let mut upstream_host = None;
     let mut upstream_local = None;
     let mut failure = None;
     let destination = chain.pick(worker.random()).cloned();
     let result = async {
-        let (destination, stream, picked) = open(worker, destination.as_ref(), facts).await?;
+        admitted = filters::on_connection(&chain.port, facts).inspect_err(|error| {
+            worker.count_limit(error.reason());
+        })?;
+        let (destination, stream, picked) = tokio::select! {
+            opened = open(worker, destination.as_ref(), facts) => opened?,
+            () = tunnel.stopped() => return Err(Reason::Overload.into()),
+        };
         upstream_host = picked.target.socket();
         upstream_local = stream.local_address();
         let idle =
@@ -57,20 +65,18 @@ pub(super) async fn serve(
             ResponseFlags::NONE,
             |labels| worker.metrics.connection(&TCP, &labels),
         );
-        worker.metrics.add(&series, TCP_OPENED, 1);
-        let tunnel = worker.open_tunnel(direction);
-        let ended = copy_both(io, stream, &flow, &tunnel).await;
-        worker.metrics.add(&series, TCP_RECEIVED, flow.received());
-        worker.metrics.add(&series, TCP_SENT, flow.sent());
-        worker.metrics.add(&series, TCP_CLOSED, 1);
+        let _carried = Carried::new(worker, series, flow.clone());
+        let ended = copy_both(io, stream, &flow, tunnel).await;
         ended.map_err(Error::new)
     }
     .await;
-    let reason = result.err().map(|error| {
+    let error = result.err();
+    if let Some(error) = &error {
         failure = error.cause();
         tracing::debug!(listener = %facts.listener, remote = %facts.remote, %error, "a TCP connection failed");
-        error.reason()
-    });
+    }
+    let reason = error.as_ref().map(Error::reason);
+    filters::ended(admitted, reason.map_or(Outcome::Complete, Outcome::Reset), flow.received() + flow.sent());
     if worker.logs() {
         let cluster = destination.as_ref().map(|destination| &*destination.cluster_name);
         let duration = started.elapsed();
@@ -79,6 +85,7 @@ pub(super) async fn serve(
             duration,
             flags: reason.map_or(ResponseFlags::NONE, labels::flag),
             details: reason.map(Reason::details),
+            termination_details: error.as_ref().map(Error::detail_str).filter(|detail| !detail.is_empty()),
             upstream_transport_failure: failure.as_deref(),
             bytes_received: flow.received(),
             bytes_sent: flow.sent(),
@@ -98,7 +105,7 @@ pub(super) async fn serve(
 async fn open<'a>(
     worker: &Rc<Worker>,
     destination: Option<&'a Arc<Destination>>,
-    facts: &ConnectionFacts,
+    facts: &Arc<ConnectionFacts>,
 ) -> Result<(&'a Arc<Destination>, super::stream::Stream, Picked), Error> {
     let Some(destination) = destination else { return Err(Reason::NoRoute.into()) };
     let Some(cluster) = &destination.cluster else {

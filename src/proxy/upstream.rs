@@ -7,10 +7,12 @@ mod connect;
 mod h1;
 mod h2;
 mod pool;
+mod replay;
 
 pub(crate) use connect::{Target, connect};
 pub(crate) use h1::MAX_BUFFER;
-pub(crate) use pool::{EndpointPool, Pools};
+pub(crate) use h2::{H2Tunnel, Handover};
+pub(crate) use pool::{EndpointPool, Place, Pools};
 
 use super::cluster::Picked;
 use super::worker::Worker;

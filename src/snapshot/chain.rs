@@ -56,6 +56,8 @@ pub struct Http {
 pub struct Tcp {
     /// Its settings.
     pub mesh: Arc<TcpChain>,
+    /// Settings of the filters that judge a connection.
+    pub port: Slots,
     /// `None`: refused.
     shares: Option<Shares>,
 }
@@ -71,13 +73,21 @@ impl Tcp {
         self.shares.iter().flat_map(Shares::iter)
     }
 
-    fn link(mesh: &Arc<TcpChain>, old: Option<&Arc<Self>>, linker: &Linker<'_>) -> Result<Arc<Self>, String> {
-        let old = old.filter(|old| same(&old.mesh, mesh));
+    fn link(
+        mesh: &Arc<TcpChain>,
+        before: Option<&Arc<Self>>,
+        linker: &Linker<'_>,
+    ) -> Result<Arc<Self>, String> {
+        let old = before.filter(|old| same(&old.mesh, mesh));
         if let Some(old) = old
             && !old.shares.as_ref().is_some_and(|shares| shares.touches(linker))
         {
             return Ok(old.clone());
         }
+        let port = match before {
+            Some(before) if before.mesh.filters == mesh.filters => before.port.clone(),
+            _ => mesh.filters.compile(linker.keep)?,
+        };
         let shares = match &mesh.target {
             TcpTarget::Refuse => None,
             TcpTarget::Clusters(clusters) => {
@@ -85,7 +95,7 @@ impl Tcp {
                 Some(Shares::link(clusters, &RouteSettings::default(), &Name::from(""), old, linker)?)
             }
         };
-        Ok(Arc::new(Self { mesh: mesh.clone(), shares }))
+        Ok(Arc::new(Self { mesh: mesh.clone(), port, shares }))
     }
 }
 

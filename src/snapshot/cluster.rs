@@ -3,7 +3,7 @@
 use super::endpoint::EndpointTable;
 use super::{Endpoint, balance, same};
 use crate::mesh::{self, Discovery, EndpointAddress, EndpointSet};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -25,6 +25,7 @@ pub struct ClusterState {
     pub id: u32,
     pub(super) turn: AtomicUsize,
     endpoints: ArcSwap<EndpointTable>,
+    discovery_failure: ArcSwapOption<String>,
     // Discovery and a compile may publish at the same time; both start from the table they found.
     publishing: Mutex<()>,
     connections: AtomicU32,
@@ -147,6 +148,18 @@ impl ClusterState {
         self.endpoints.load_full()
     }
 
+    /// Which names of its endpoints did not resolve when they were last asked for, and why; `None` when all did.
+    pub fn discovery_failure(&self) -> Option<Arc<String>> {
+        self.discovery_failure.load_full()
+    }
+
+    /// See [`ClusterState::discovery_failure`].
+    pub(crate) fn set_discovery_failure(&self, failure: Option<String>) {
+        if self.discovery_failure.load().as_deref() != failure.as_ref() {
+            self.discovery_failure.store(failure.map(Arc::new));
+        }
+    }
+
     fn publish(&self, endpoints: Vec<mesh::Endpoint>) {
         let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let table = EndpointTable::new(endpoints, &self.endpoints.load());
@@ -171,6 +184,7 @@ impl Default for ClusterState {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             turn: AtomicUsize::new(0),
             endpoints: ArcSwap::default(),
+            discovery_failure: ArcSwapOption::empty(),
             publishing: Mutex::default(),
             connections: AtomicU32::new(0),
             connection_freed: Notify::new(),

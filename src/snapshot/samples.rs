@@ -9,7 +9,7 @@ use crate::mesh::{
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn cluster(name: &str) -> mesh::Cluster {
+pub(crate) fn cluster(name: &str) -> mesh::Cluster {
     mesh::Cluster {
         name: name.into(),
         service: mesh::ServiceName::default(),
@@ -23,7 +23,7 @@ pub(super) fn cluster(name: &str) -> mesh::Cluster {
     }
 }
 
-pub(super) fn endpoint(port: u16, weight: u32) -> mesh::Endpoint {
+pub(crate) fn endpoint(port: u16, weight: u32) -> mesh::Endpoint {
     mesh::Endpoint {
         address: EndpointAddress::Socket(([10, 0, 0, 1], port).into()),
         weight,
@@ -35,7 +35,7 @@ pub(super) fn endpoint(port: u16, weight: u32) -> mesh::Endpoint {
     }
 }
 
-pub(super) fn share(cluster: &str, weight: u32) -> WeightedCluster {
+pub(crate) fn share(cluster: &str, weight: u32) -> WeightedCluster {
     WeightedCluster {
         cluster: cluster.into(),
         weight,
@@ -44,7 +44,7 @@ pub(super) fn share(cluster: &str, weight: u32) -> WeightedCluster {
     }
 }
 
-pub(super) fn rule(name: &str, path: PathMatch, clusters: Vec<WeightedCluster>) -> mesh::Route {
+pub(crate) fn rule(name: &str, path: PathMatch, clusters: Vec<WeightedCluster>) -> mesh::Route {
     mesh::Route {
         name: name.into(),
         matches: RouteMatch { path, ..RouteMatch::default() },
@@ -56,7 +56,7 @@ pub(super) fn rule(name: &str, path: PathMatch, clusters: Vec<WeightedCluster>) 
     }
 }
 
-pub(super) fn host(name: &str, domains: &[&str], routes: Vec<mesh::Route>) -> Arc<mesh::VirtualHost> {
+pub(crate) fn host(name: &str, domains: &[&str], routes: Vec<mesh::Route>) -> Arc<mesh::VirtualHost> {
     Arc::new(mesh::VirtualHost {
         name: name.into(),
         domains: domains.iter().map(ToString::to_string).collect(),
@@ -65,7 +65,7 @@ pub(super) fn host(name: &str, domains: &[&str], routes: Vec<mesh::Route>) -> Ar
     })
 }
 
-pub(super) fn listener(name: &str, chains: Vec<FilterChain>) -> mesh::Listener {
+pub(crate) fn listener(name: &str, chains: Vec<FilterChain>) -> mesh::Listener {
     mesh::Listener {
         name: name.into(),
         addresses: Vec::new(),
@@ -75,25 +75,26 @@ pub(super) fn listener(name: &str, chains: Vec<FilterChain>) -> mesh::Listener {
         hand_over: false,
         proxy_protocol: None,
         detection_timeout: Duration::ZERO,
+        handshake_timeout: Duration::from_secs(10),
         chains: chains.into_iter().map(Arc::new).collect(),
         default_chain: None,
         origin: Origin::BUILT_IN,
     }
 }
 
-pub(super) fn chain(name: &str, matches: ChainMatch, protocol: ChainProtocol) -> FilterChain {
+pub(crate) fn chain(name: &str, matches: ChainMatch, protocol: ChainProtocol) -> FilterChain {
     FilterChain { name: name.into(), matches, protocol, origin: Origin::BUILT_IN }
 }
 
-pub(super) fn web(routes: &str) -> ChainProtocol {
+pub(crate) fn web(routes: &str) -> ChainProtocol {
     ChainProtocol::Http(Arc::new(HttpChain::new(routes.into())))
 }
 
-pub(super) fn bytes(clusters: Vec<WeightedCluster>) -> ChainProtocol {
+pub(crate) fn bytes(clusters: Vec<WeightedCluster>) -> ChainProtocol {
     let target = TcpTarget::Clusters(clusters);
-    ChainProtocol::Tcp(Arc::new(TcpChain { target, idle_timeout: Duration::ZERO, origin: Origin::BUILT_IN }))
+    ChainProtocol::Tcp(Arc::new(TcpChain::new(target, Duration::ZERO, Origin::BUILT_IN)))
 }
 
-pub(super) fn head(uri: &str) -> http::request::Parts {
+pub(crate) fn head(uri: &str) -> http::request::Parts {
     http::Request::get(uri).body(()).unwrap().into_parts().0
 }

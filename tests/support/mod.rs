@@ -16,6 +16,7 @@
 
 pub mod body;
 pub mod client;
+pub mod frames;
 pub mod objects;
 pub mod proxy;
 pub mod raw;

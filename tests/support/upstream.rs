@@ -60,16 +60,21 @@ impl Upstream {
 
     /// A server that says its name in every echo.
     pub async fn named(name: &str) -> Self {
-        Self::serving(name, None).await
+        Self::serving(name, None, false).await
+    }
+
+    /// A server that takes extended CONNECT.
+    pub async fn extended() -> Self {
+        Self::serving("up", None, true).await
     }
 
     /// A server that closes connections without a request for so long, at whatever moment that is for the other side.
     pub async fn closing_idle(after: Duration) -> Self {
-        Self::serving("up", Some(after)).await
+        Self::serving("up", Some(after), false).await
     }
 
-    async fn serving(name: &str, idle: Option<Duration>) -> Self {
-        Self::tcp_named(name, move |seen, stream| serve(seen, stream, idle)).await
+    async fn serving(name: &str, idle: Option<Duration>, extended: bool) -> Self {
+        Self::tcp_named(name, move |seen, stream| serve(seen, stream, idle, extended)).await
     }
 
     /// A TCP server: each connection is given to `serve`.
@@ -219,7 +224,7 @@ impl Drop for Active {
     }
 }
 
-async fn serve(seen: Arc<Seen>, stream: TcpStream, idle: Option<Duration>) -> io::Result<()> {
+async fn serve(seen: Arc<Seen>, stream: TcpStream, idle: Option<Duration>, extended: bool) -> io::Result<()> {
     let mut start = [0; 4];
     loop {
         match stream.peek(&mut start).await? {
@@ -240,7 +245,11 @@ async fn serve(seen: Arc<Seen>, stream: TcpStream, idle: Option<Duration>) -> io
     let io = TokioIo::new(Recording { stream, seen, place });
     let serving = async move {
         if start == *b"PRI " {
-            http2::Builder::new(TokioExecutor::new())
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            if extended {
+                builder.enable_connect_protocol();
+            }
+            builder
                 .timer(TokioTimer::new())
                 .max_send_buf_size(PIECE)
                 .max_concurrent_streams(1000)
@@ -277,7 +286,13 @@ async fn answer(
         let delay = delay.to_str()?.parse()?;
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
-    if request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE) {
+    let tunnel = request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE);
+    if tunnel && request.uri().path() == "/refuse" {
+        let mut response = Response::new(empty());
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        return Ok(response);
+    }
+    if tunnel {
         return Ok(upgrade(&mut request));
     }
     if request
@@ -359,7 +374,7 @@ fn upgrade(request: &mut Request<Incoming>) -> Response<BoxBody> {
             headers.insert("sec-websocket-accept", accept.parse().unwrap());
         }
     }
-    let websocket = request.headers().contains_key("sec-websocket-key");
+    let websocket = request.headers().contains_key("sec-websocket-version");
     let upgraded = hyper::upgrade::on(request);
     tokio::spawn(async move {
         let mut io = TokioIo::new(upgraded.await?);

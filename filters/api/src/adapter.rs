@@ -1,8 +1,8 @@
 //! Turns the hooks of a filter into a tower layer.
 
 use crate::{
-    Cx, End, Error, Filter, FilterPlace, Next, Observer, Outcome, Reason, Request, Response, Slot, Slots,
-    Step,
+    ConnectionFacts, Cx, End, Error, Filter, FilterPlace, Next, Observer, Observers, Outcome, Reason,
+    Request, Response, Slot, Slots, Step, Verdict,
 };
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -70,9 +70,7 @@ where
     fn judge(&mut self, request: Request) -> FilterFuture<F, S> {
         let cx = request.cx.clone();
         let Some(settings) = settings(&cx, self.slot) else {
-            let detail = format!("the place of filter {} holds the settings of another filter", F::NAME);
-            let result = Some(Err(Error::new(Reason::Internal).detail(detail)));
-            return FilterFuture { state: State::Done { result } };
+            return FilterFuture { state: State::Done { result: Some(Err(misplaced::<F>())) } };
         };
         let state = match F::on_request(settings, request) {
             Step::Continue(request, state) => State::go_on(&mut self.inner, request, cx, self.slot, state),
@@ -82,6 +80,39 @@ where
         };
         FilterFuture { state }
     }
+}
+
+/// Asks the filter at `slot` about a connection. If it lets it go on and wants to hear of its end, that is what joins `admitted`.
+///
+/// # Errors
+///
+/// The refusal, or that the slot holds the settings of another filter.
+pub fn admit<F: Filter>(
+    slots: &Slots,
+    slot: Slot<F>,
+    connection: &ConnectionFacts,
+    admitted: &mut Observers,
+) -> Result<(), Error>
+where
+    F::State: Default,
+{
+    if !slots.holds(slot) {
+        return Ok(());
+    }
+    let Some(settings) = slots.share(slot) else { return Err(misplaced::<F>()) };
+    match F::on_connection(&settings, connection) {
+        Verdict::Continue(state) if F::AFTER && F::ENDS => {
+            admitted.push(Box::new(Ending::<F> { settings, state: Some(state) }));
+        }
+        Verdict::Continue(_) => {}
+        Verdict::Refuse(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn misplaced<F: Filter>() -> Error {
+    let detail = format!("the place of filter {} holds the settings of another filter", F::NAME);
+    Error::new(Reason::Internal).detail(detail)
 }
 
 /// The slots that hold the settings of `F`.

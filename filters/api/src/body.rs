@@ -19,6 +19,8 @@ pub struct Body {
     observers: Observers,
     meter: Option<Arc<Meter>>,
     bytes: u64,
+    /// The most bytes that may pass; 0 is no limit.
+    most: u64,
 }
 
 /// Any other body. The one kind that costs an allocation.
@@ -82,7 +84,7 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, observers: Observers::new(), meter: None, bytes: 0 }
+        Self { kind, observers: Observers::new(), meter: None, bytes: 0, most: 0 }
     }
 
     /// Tells `observer` how this body ends, on drop too.
@@ -93,6 +95,11 @@ impl Body {
     /// Counts the bytes that pass.
     pub fn meter(&mut self, meter: Arc<Meter>) {
         self.meter = Some(meter);
+    }
+
+    /// Breaks the body off with [`Reason::BodyTooLarge`] once more than `most` bytes of it have come. Zero is no limit.
+    pub fn limit(&mut self, most: u64) {
+        self.most = most;
     }
 
     /// Takes the observers away, for a tunnel that outlives the HTTP exchange.
@@ -162,6 +169,10 @@ impl HttpBody for Body {
                     self.bytes += data.len() as u64;
                     if let Some(meter) = &self.meter {
                         meter.add(data.len());
+                    }
+                    if self.most != 0 && self.bytes > self.most {
+                        self.reset(Reason::BodyTooLarge);
+                        return Poll::Ready(Some(Err(Error::new(Reason::BodyTooLarge).sent(true).closing())));
                     }
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.kind = Kind::Empty;

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -83,6 +83,9 @@ pub struct Matched {
 /// What layers find out on the way.
 #[derive(Debug, Default)]
 pub struct Facts {
+    /// The client, as far as it can be believed: the peer, or the address that a trusted hop wrote into `x-forwarded-for`. Never an
+    /// IPv4 address in the form of IPv6.
+    pub client: Option<IpAddr>,
     /// Method, as forwarded.
     pub method: Option<http::Method>,
     /// Canonical target, before any rewrite.

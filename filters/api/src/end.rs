@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 pub struct End<'a> {
     /// Why it ended.
     pub outcome: Outcome,
-    /// Body bytes that passed.
+    /// Body bytes that passed; of a connection or tunnel, those of both directions.
     pub bytes: u64,
     /// Trailers, if any came.
     pub trailers: Option<&'a HeaderMap>,

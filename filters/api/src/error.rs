@@ -97,6 +97,8 @@ reasons! {
     BadFraming: "DPE", BAD_REQUEST, 13, Downstream, "http1.unexpected_transfer_encoding";
     /// Too many or too large header fields.
     HeadersTooLarge: "DPE", REQUEST_HEADER_FIELDS_TOO_LARGE, 13, Downstream, "request_headers_too_large";
+    /// The request body is longer than the port allows.
+    BodyTooLarge: "-", PAYLOAD_TOO_LARGE, 8, Downstream, "request_payload_too_large";
     /// The request target is too long.
     UriTooLong: "DPE", URI_TOO_LONG, 13, Downstream, "uri_too_long";
     /// An upgrade or CONNECT that this listener or route does not carry.

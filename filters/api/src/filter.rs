@@ -45,7 +45,11 @@ pub trait Filter: Spec {
     /// What it carries from the request to the response and the end.
     type State: Send + 'static;
 
-    /// Judges a connection: TCP, a tunnel, and the port policy of HTTP before its first request.
+    /// Judges a connection that is carried as bytes: a TCP connection before its upstream is called, and a tunnel (upgrade, CONNECT) with the request
+    /// that asks for it. That request has passed `on_request` too: where `connection.protocol` is HTTP, a filter that judges requests lets the tunnel go
+    /// on. HTTP connections as such are not judged; each of their requests is, by the policy then in force.
+    ///
+    /// Asked are the filters of the port alone. Once it let the connection go on, `on_end` is called exactly once, with the bytes of both directions.
     fn on_connection(_settings: &[Self::Compiled], _connection: &ConnectionFacts) -> Verdict<Self::State>
     where
         Self::State: Default,
@@ -59,7 +63,7 @@ pub trait Filter: Spec {
     /// Changes a response, also one that an inner layer made. Failures do not come here: the answer to them is made outside.
     fn on_response(_settings: &[Self::Compiled], _state: &mut Self::State, _response: &mut Response) {}
 
-    /// Called exactly once after `on_request` let the request go on: at the end of the response, on failure, and when the exchange is dropped.
+    /// Called exactly once after `on_request` or `on_connection` let it go on: at the end of the response, on failure, and when the exchange is dropped.
     /// Not called when the filter itself replied or failed, nor when it was dropped while it waited.
     fn on_end(_settings: &[Self::Compiled], _state: Self::State, _end: &End<'_>) {}
 }

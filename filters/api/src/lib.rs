@@ -18,7 +18,7 @@ mod replay;
 mod slots;
 mod trace;
 
-pub use adapter::{FilterFuture, FilterLayer, FilterService};
+pub use adapter::{FilterFuture, FilterLayer, FilterService, admit};
 pub use body::{Body, BoxBody, H2Body};
 pub use context::{
     ConnectionFacts, Context, Cx, Effect, Facts, FailedClause, Matched, Meter, Protocol, Record, Ruling,

@@ -73,6 +73,13 @@ impl Replay {
     }
 }
 
+impl Drop for Replay {
+    fn drop(&mut self) {
+        // Nobody can ask for it again: what passes from now on need not be kept. What is kept may still have to be played.
+        lock(&self.0).limit = 0;
+    }
+}
+
 impl Player {
     fn new(tape: Arc<Mutex<Tape>>, attempt: u32) -> Self {
         Self { tape, attempt, next: 0, live: false, trailers_played: false }

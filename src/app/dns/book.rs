@@ -224,6 +224,7 @@ impl Tracked {
                 add(EndpointAddress::Socket(SocketAddr::new(*address, *port)), written);
             }
         }
+        self.cluster.state.set_discovery_failure(self.failures(hosts));
         let table = self.cluster.state.endpoints();
         let current = table.endpoints();
         let loses = || current.iter().any(|endpoint| !seen.contains(&endpoint.address));
@@ -234,8 +235,25 @@ impl Tracked {
     }
 }
 
+impl Tracked {
+    /// The names whose last look-up failed, and why, in the order of the endpoints.
+    fn failures(&self, hosts: &FxHashMap<Arc<str>, Host>) -> Option<String> {
+        let mut said: Vec<String> = Vec::new();
+        for host in self.hosts() {
+            if let Some(Err(failure)) = hosts.get(&host).and_then(|known| known.last.as_ref()) {
+                let words = format!("{host}: {failure}");
+                if !said.contains(&words) {
+                    said.push(words);
+                }
+            }
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
 /// Fills the table of a cluster that has no names any more as a compile does, with what the mesh says.
 pub(super) fn give_back(cluster: &Cluster, set: Option<&Arc<EndpointSet>>) {
+    cluster.state.set_discovery_failure(None);
     let written = match cluster.mesh.discovery {
         Discovery::Endpoints => set.map(|set| set.endpoints.as_slice()).unwrap_or_default(),
         Discovery::StrictDns { .. } | Discovery::LogicalDns { .. } | Discovery::OriginalDestination => &[],

@@ -362,3 +362,27 @@ async fn lookups_and_addresses_are_bounded() {
     assert!((1..200).all(|number| bench.script.asked(&format!("h{number}.test")) > 0));
     assert_eq!(bench.addresses("c").len(), 64);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_knows_which_of_its_names_do_not_resolve_and_why() {
+    let mut bench = Bench::new();
+    bench.script.say("good.test", &["192.0.2.1"], 30);
+    bench.script.fail("late.test", Failure::Timeout);
+    let endpoints = || vec![named("good.test"), named("Gone.test"), named("late.test"), named("gone.test")];
+    bench.apply(vec![("c", STRICT, endpoints()), ("other", STRICT, vec![named("good.test")])]).await;
+    let failure =
+        |bench: &Bench, cluster: &str| bench.snapshot.cluster(cluster).unwrap().state.discovery_failure();
+    let words = "gone.test: the name does not exist (NXDOMAIN); late.test: no DNS server answered in time";
+    assert_eq!(failure(&bench, "c").unwrap().as_str(), words);
+    assert_eq!(failure(&bench, "other"), None);
+    bench.script.say("gone.test", &["192.0.2.2"], 30);
+    bench.script.say("late.test", &["192.0.2.3"], 30);
+    sleep(SECOND * 2).await;
+    assert_eq!(failure(&bench, "c"), None);
+    // It fails again, and is still called at its last address.
+    bench.script.fail("late.test", Failure::Timeout);
+    sleep(SECOND * 40).await;
+    assert_eq!(failure(&bench, "c").unwrap().as_str(), "late.test: no DNS server answered in time");
+    bench.apply(vec![("c", Discovery::Endpoints, vec![numbered("192.0.2.9:80")])]).await;
+    assert_eq!(failure(&bench, "c"), None, "it has no names any more");
+}

@@ -75,11 +75,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
     };
     let table = RouteTable { name: "t".into(), hosts: vec![Arc::new(host)], ..RouteTable::default() };
     mesh.routes.insert("t".into(), Arc::new(table));
-    let tcp = TcpChain {
-        target: TcpTarget::Clusters(vec![to]),
-        idle_timeout: Duration::ZERO,
-        origin: Origin::BUILT_IN,
-    };
+    let tcp = TcpChain::new(TcpTarget::Clusters(vec![to]), Duration::ZERO, Origin::BUILT_IN);
     let chain = FilterChain {
         name: "chain".into(),
         matches: ChainMatch::default(),
@@ -95,6 +91,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
         hand_over: false,
         proxy_protocol: None,
         detection_timeout: Duration::ZERO,
+        handshake_timeout: Duration::from_secs(10),
         chains: vec![],
         default_chain: Some(Arc::new(chain)),
         origin: Origin::BUILT_IN,

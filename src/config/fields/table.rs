@@ -163,10 +163,13 @@ pub(super) const TABLE: &[Row] = &[
     ("OutboundTrafficPolicy", "mode", Enforced),
     ("OutboundTrafficPolicy", "egressProxy", warned("unknown destinations would be sent to a gateway")),
     ("Gateway", "servers selector", Enforced),
-    ("Server", "port bind hosts name", Enforced),
+    ("Server", "port bind hosts", Enforced),
+    // Names for people, and for the route names of a control plane.
+    ("Server", "name", Foreign),
+    ("GatewayPort", "name", Foreign),
     ("Server", "tls", warned("the server would speak TLS; until then it is not opened")),
     ("Server", "defaultEndpoint", warned("requests without a route would go there")),
-    ("GatewayPort", "number protocol name", Enforced),
+    ("GatewayPort", "number protocol", Enforced),
     ("GatewayPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
     // Security
     ("RequestAuthentication", "selector targetRef targetRefs jwtRules", Enforced),
@@ -218,26 +221,45 @@ pub(super) const TABLE: &[Row] = &[
     ("ClientIpConfig", "timeoutSeconds", Foreign),
     ("KubernetesServicePort", "name protocol appProtocol port targetPort", Enforced),
     ("KubernetesServicePort", "nodePort", Foreign),
-    ("EndpointSlice", "addressType endpoints ports", Enforced),
-    ("SliceEndpoint", "addresses conditions targetRef nodeName zone hostname", Enforced),
-    ("SliceEndpoint", "hints deprecatedTopology", Foreign),
+    ("EndpointSlice", "endpoints ports", Enforced),
+    (
+        "EndpointSlice",
+        "addressType",
+        Mark::Refused {
+            why: "endpoints of a slice are called by address, here as by kube-proxy and Istio; write a ServiceEntry with `resolution: DNS`",
+            unless: &["IPv4", "IPv6"],
+        },
+    ),
+    ("SliceEndpoint", "addresses conditions targetRef hostname zone deprecatedTopology", Enforced),
+    // `internalTrafficPolicy: Local` would need the node, and has a warning of its own.
+    ("SliceEndpoint", "hints nodeName", Foreign),
     ("EndpointHints", "forZones forNodes", Foreign),
     ("ForZone", "name", Foreign),
     ("EndpointConditions", "ready serving terminating", Enforced),
     ("ObjectReference", "apiVersion kind name namespace uid resourceVersion fieldPath", Foreign),
-    ("SlicePort", "name protocol port appProtocol", Enforced),
+    ("SlicePort", "name port", Enforced),
+    // They repeat what the Service says, which counts.
+    ("SlicePort", "protocol appProtocol", Foreign),
     ("ConfigMap", "data binaryData immutable", Foreign),
     // Proxy
     (
         "Proxy",
-        "role gateway workload cluster network locality trustDomain workers outbound inbound interception admin \
+        "role gateway workload cluster locality trustDomain workers outbound inbound interception admin \
          health metrics trust discovery state meshConfig limits drain",
         Enforced,
+    ),
+    (
+        "Proxy",
+        "network",
+        Mark::Warned {
+            would: "endpoints of other networks would be reached through their gateways",
+            unless: &[""],
+        },
     ),
     ("Proxy", "identity", warned("it would give the proxy a certificate")),
     ("Trust", "system privateTargets", Enforced),
     ("State", "directory", Enforced),
-    ("GatewayRole", "ports bind", Enforced),
+    ("GatewayRole", "ports bind proxyProtocolFrom", Enforced),
     ("Workload", "name revision serviceAccount labels", Enforced),
     ("Locality", "region zone subzone", Enforced),
     ("Outbound", "addresses policy", Enforced),
@@ -248,10 +270,9 @@ pub(super) const TABLE: &[Row] = &[
     (
         "Limits",
         "maxConnections maxConcurrentStreams maxHeaderBytes maxHeaders headerTimeout idleTimeout streamIdleTimeout \
-         handshakeTimeout",
+         handshakeTimeout maxBodyBytes",
         Enforced,
     ),
-    ("Limits", "maxBodyBytes", warned("a longer request body would be refused")),
     ("Drain", "propagation gracePeriod", Enforced),
     // Telemetry
     ("Telemetry", "selector accessLogging", Enforced),
@@ -328,7 +349,7 @@ pub(super) const TABLE: &[Row] = &[
         Foreign,
     ),
     ("ProxyConfig", "gatewayTopology proxyHeaders", Enforced),
-    ("Topology", "numTrustedProxies", Enforced),
+    ("Topology", "numTrustedProxies proxyProtocol", Enforced),
     ("Topology", "forwardClientCertDetails", warned(CLIENT_CERT)),
     ("ProxyHeaders", "server", Enforced),
     (

@@ -157,9 +157,17 @@ fn what_takes_effect_is_not_said_to_have_none() {
             if one == "spec.accessLogging[0].filter" && other == "spec.accessLogging[0].match.mode"));
     let mesh = "spec: {meshConfig: {extensionProviders: [{name: f, envoyFileAccessLog: {path: /dev/stdout}}], \
         defaultProviders: {accessLogging: [f]}, defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}, \
-        defaultConfig: {gatewayTopology: {numTrustedProxies: 1}, proxyHeaders: {server: {disabled: true}}}}}";
+        defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}, proxyHeaders: {server: {disabled: true}}}}}";
     assert_eq!(said(Kind::Proxy, mesh), []);
     assert_eq!(said(Kind::VirtualService, "spec: {http: [{match: [{name: a}]}]}"), []);
+}
+
+#[test]
+fn endpoints_that_are_names_are_refused_with_the_reason() {
+    assert_eq!(said(Kind::EndpointSlice, "addressType: IPv6"), []);
+    let found = said(Kind::EndpointSlice, "addressType: FQDN");
+    let [(field, About::Refused(why))] = &found[..] else { panic!("{found:?}") };
+    assert!(field == "addressType" && why.contains("resolution: DNS"), "{field}: {why}");
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn what_takes_no_effect_is_said() {
             "{trafficPolicy: {connectionPool: {http: {http2KeepAlive: {interval: 3s}}}}}",
             "spec.trafficPolicy.connectionPool.http.http2KeepAlive",
         ),
-        (Kind::Proxy, "{limits: {maxBodyBytes: 1Mi}}", "spec.limits.maxBodyBytes"),
+        (Kind::Proxy, "{network: east}", "spec.network"),
         (
             Kind::Proxy,
             "{meshConfig: {defaultConfig: {concurrency: 2}}}",

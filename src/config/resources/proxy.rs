@@ -78,6 +78,8 @@ pub struct GatewayRole {
     pub ports: BTreeMap<String, u16>,
     /// The address of servers that name none; absent is every address.
     pub bind: Option<String>,
+    /// The peers whose PROXY protocol header is believed, as address ranges, where `gatewayTopology.proxyProtocol` asks for one.
+    pub proxy_protocol_from: Vec<String>,
 }
 
 /// The workload that a proxy belongs to.
@@ -275,7 +277,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long one exchange may stand still.
     pub stream_idle_timeout: Duration,
-    /// The most time for detection and TLS handshake.
+    /// The most time for a PROXY protocol header, and for the first bytes that show the protocol; `meshConfig.protocolDetectionTimeout` wins where a
+    /// connection may be plain TCP.
     pub handshake_timeout: Duration,
 }
 

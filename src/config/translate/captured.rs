@@ -62,9 +62,7 @@ fn unknown(policy: OutboundMode, name: &str) -> Arc<FilterChain> {
 fn passthrough(policy: OutboundMode) -> Arc<TcpChain> {
     let idle_timeout = Pool::default().tcp_idle_timeout;
     Arc::new(match policy {
-        OutboundMode::RegistryOnly => {
-            TcpChain { target: TcpTarget::Refuse, idle_timeout, origin: Origin::BUILT_IN }
-        }
+        OutboundMode::RegistryOnly => TcpChain::new(TcpTarget::Refuse, idle_timeout, Origin::BUILT_IN),
         _ => to_cluster(PASSTHROUGH, idle_timeout, Origin::BUILT_IN),
     })
 }

@@ -1,6 +1,6 @@
 //! The clusters that a proxy calls: one for each port and subset of each service that it sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -68,30 +68,43 @@ fn destinations<'a>(world: &World<'a>, scope: &Scope<'_>) -> FxHashSet<(String, 
     hosts
 }
 
-fn add_service(world: &World<'_>, service: &Service<'_>, mesh: &mut Mesh) {
+fn add_service<'a>(world: &World<'a>, service: &Service<'a>, mesh: &mut Mesh) {
     let rule = world.rules.find(service);
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
         let endpoints = world.workloads.endpoints(service, port, &world.index.notes);
-        add_cluster(world, (service, port), rule, None, &endpoints, mesh);
+        add_cluster(world, (service, port), &service.host, rule, None, &endpoints, mesh);
+        for hostname in pods(world, service) {
+            let own = world.workloads.pod(service, port, hostname);
+            let host = format!("{hostname}.{}", service.host);
+            add_cluster(world, (service, port), &host, rule, None, &own, mesh);
+        }
         for subset in rule.into_iter().flat_map(|rule| &rule.subsets) {
             let labels = &subset.subset.labels;
             let chosen: Vec<Endpoint> =
                 endpoints.iter().filter(|one| is_subset(labels, &one.workload.labels)).cloned().collect();
-            add_cluster(world, (service, port), rule, Some(subset), &chosen, mesh);
+            add_cluster(world, (service, port), &service.host, rule, Some(subset), &chosen, mesh);
         }
     }
+}
+
+/// The pods of a headless Service that are called by names of their own, as Kubernetes' DNS has them. Captured connections to one keep its
+/// address, so it is addressed traffic alone that needs them.
+pub(super) fn pods<'a>(world: &World<'a>, service: &Service<'a>) -> BTreeSet<&'a str> {
+    let needed = service.is_headless() && !world.is_captured() && !world.is_gateway();
+    if needed { world.workloads.hostnames(service) } else { BTreeSet::new() }
 }
 
 fn add_cluster(
     world: &World<'_>,
     (service, port): (&Service<'_>, &Port),
+    host: &str,
     rule: Option<&Merged<'_>>,
     subset: Option<&NamedSubset<'_>>,
     endpoints: &[Endpoint],
     mesh: &mut Mesh,
 ) {
     let subset_name = subset.map_or("", |subset| &subset.subset.name);
-    let name: Name = name(port.number, subset_name, &service.host).into();
+    let name: Name = name(port.number, subset_name, host).into();
     let policy = rule.and_then(|rule| rule.policy).map(|(policy, _)| policy);
     let policy =
         Effective::new(policy, subset.and_then(|subset| subset.subset.traffic_policy.as_ref()), port.number);

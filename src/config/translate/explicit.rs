@@ -28,7 +28,6 @@ pub(super) fn add_outbound(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh
     let mut listener = listener(world, OUTBOUND, Direction::Outbound, origin.clone());
     listener.addresses = addresses(world, world.object, field, &world.proxy.outbound.addresses);
     listener.bound = true;
-    listener.detection_timeout = world.proxy.limits.handshake_timeout.into();
     listener.chains = flows(world, &hosts)
         .into_iter()
         .enumerate()

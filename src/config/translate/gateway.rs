@@ -14,13 +14,14 @@ use super::listeners::{add, add_table, bind, chain, flow_chain, http, listener};
 use super::routes::{Client, respond, routes_of, takes_everything};
 use super::service::{Protocol, exported};
 use super::settings::DOMAIN;
-use super::tcp::{Caller, tcp_flows};
+use super::tcp::{Caller, nets, tcp_flows};
 use super::virtual_services::Bound;
 use super::workloads::is_subset;
 use crate::config::resources::istio::gateway::{Gateway, Server};
 use crate::filters::PortSettings;
 use crate::mesh::{
-    Address, ChainMatch, ChainProtocol, Direction, HttpChain, Mesh, Name, Route, RouteTable, VirtualHost,
+    Address, ChainMatch, ChainProtocol, Direction, HttpChain, Listener, Mesh, Name, ProxyProtocol, Route,
+    RouteTable, VirtualHost,
 };
 
 /// A server and where it stands.
@@ -52,9 +53,28 @@ pub(super) fn add_servers(world: &World<'_>, mesh: &mut Mesh) {
             }
         }
     }
+    let proxy_protocol = if ports.is_empty() { None } else { proxy_protocol(world) };
     for ((address, port), servers) in ports {
-        add_port(world, &address, port, servers, mesh);
+        if let Some(mut listener) = add_port(world, &address, port, servers, mesh) {
+            listener.proxy_protocol.clone_from(&proxy_protocol);
+            add(mesh, listener);
+        }
     }
+}
+
+/// Whose PROXY protocol header is believed. Istio believes everybody's; here the Proxy has to say whose, for the header names the client.
+fn proxy_protocol(world: &World<'_>) -> Option<ProxyProtocol> {
+    if !world.settings.proxy_protocol() {
+        return None;
+    }
+    let field = "spec.gateway.proxyProtocolFrom";
+    let from = nets(world, world.object, field, &world.proxy.gateway.proxy_protocol_from);
+    if from.is_empty() {
+        let message = "is empty, and gatewayTopology.proxyProtocol asks for a PROXY protocol header: every connection is refused";
+        let hint = "write the addresses of the load balancers, as in `[10.0.0.0/8]`";
+        world.index.notes.error(world.object, field, "proxy-protocol", message.to_owned(), hint);
+    }
+    Some(ProxyProtocol { from })
 }
 
 /// The port of a server that can be opened.
@@ -78,11 +98,18 @@ fn protocol(server: &Server) -> Protocol {
     Protocol::parse(written).unwrap_or(Protocol::Tcp)
 }
 
-fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>, mesh: &mut Mesh) {
+/// The listener of a port, unless there can be none, which is reported.
+fn add_port(
+    world: &World<'_>,
+    address: &str,
+    port: u16,
+    servers: Vec<Place<'_>>,
+    mesh: &mut Mesh,
+) -> Option<Listener> {
     let http_first = servers.first().is_some_and(|place| protocol(place.server).may_be_http());
     let (servers, others): (Vec<_>, Vec<_>) =
         servers.into_iter().partition(|place| protocol(place.server).may_be_http() == http_first);
-    let Some(first) = servers.first() else { return };
+    let first = servers.first()?;
     for other in others {
         let message = format!(
             "port {port} already speaks {} for {}: this server is not opened",
@@ -108,7 +135,7 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
             message,
             "write an IP address or `unix:///path`",
         );
-        return;
+        return None;
     };
     let origin = origin(first.gateway.object, first.field.clone());
     let name = match &bound_address {
@@ -119,7 +146,7 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
         let message = format!("{} already listens there: this server is not opened", other.origin);
         let hint = "give one of the servers another port, or map it in the Proxy's `gateway.ports`";
         world.index.notes.warn(first.gateway.object, &first.field, "listener-conflict", message, hint);
-        return;
+        return None;
     }
     let mut listener = listener(world, &name, Direction::Gateway, origin.clone());
     listener.addresses = vec![bound_address];
@@ -146,10 +173,10 @@ fn add_port(world: &World<'_>, address: &str, port: u16, servers: Vec<Place<'_>>
             add_flows(world, place, port, &mut listener);
         }
     }
-    add(mesh, listener);
+    Some(listener)
 }
 
-fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut crate::mesh::Listener) {
+fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut Listener) {
     let name = place.name();
     let bound: Vec<_> = bound(world, &name)
         .filter(|bound| {

@@ -23,6 +23,7 @@ pub(super) fn listener(world: &World<'_>, name: &str, direction: Direction, orig
         hand_over: false,
         proxy_protocol: None,
         detection_timeout: world.settings.detection_timeout(),
+        handshake_timeout: world.proxy.limits.handshake_timeout.into(),
         chains: Vec::new(),
         default_chain: None,
         origin,
@@ -50,6 +51,7 @@ pub(super) fn http(world: &World<'_>, routes: &str) -> HttpChain {
         max_concurrent_streams: limits.max_concurrent_streams,
         max_headers: limits.max_headers,
         max_header_bytes: u32::try_from(limits.max_header_bytes.0).unwrap_or(u32::MAX),
+        max_body_bytes: limits.max_body_bytes.map_or(0, |limit| limit.0),
         ..HttpChain::new(routes.into())
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Settings<'a> {
         self.list(|config| &config.default_destination_rule_export_to)
     }
 
-    /// How long the first bytes may take. Istio's default is for ever.
+    /// How long the first bytes may take. Zero: as long as any handshake; Istio waits for ever.
     pub(super) fn detection_timeout(&self) -> Duration {
         self.pick(|config| config.protocol_detection_timeout).map_or(Duration::ZERO, Into::into)
     }
@@ -138,6 +138,12 @@ impl<'a> Settings<'a> {
     pub(super) fn trusted_hops(&self) -> u32 {
         self.pick(|config| config.default_config.as_ref()?.gateway_topology.as_ref()?.num_trusted_proxies)
             .unwrap_or(0)
+    }
+
+    /// Whether connections to a gateway begin with a PROXY protocol header.
+    pub(super) fn proxy_protocol(&self) -> bool {
+        self.pick(|config| config.default_config.as_ref()?.gateway_topology.as_ref()?.proxy_protocol.as_ref())
+            .is_some()
     }
 
     /// The `server` header of inbound answers; empty leaves it alone.

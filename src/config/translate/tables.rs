@@ -73,6 +73,8 @@ impl<'w, 'a> Hosts<'w, 'a> {
         for item in self.items(|number| number == port) {
             let domains = self.domains(&item).into_iter().map(|domain| with_port(&domain, None));
             hosts.extend(self.virtual_host(&item, used.take(domains.collect())));
+            let without_port = |domain: &str| vec![with_port(domain, None)];
+            hosts.extend(self.pods(&item, &mut used, without_port));
         }
         hosts.extend(catch_all.map(|mode| Arc::new(self::catch_all(mode))));
         RouteTable { name: name.into(), hosts, ignore_port: true, origin: Origin::BUILT_IN }
@@ -100,14 +102,13 @@ impl<'w, 'a> Hosts<'w, 'a> {
         let mut hosts = Vec::new();
         for item in &items {
             let without = default.get(item.host) == Some(&item.port);
-            let mut domains = Vec::new();
-            for domain in self.domains(item) {
-                if without {
-                    domains.push(with_port(&domain, None));
-                }
-                domains.push(with_port(&domain, Some(item.port)));
-            }
+            let written = |domain: &str| {
+                let bare = without.then(|| with_port(domain, None));
+                bare.into_iter().chain([with_port(domain, Some(item.port))]).collect()
+            };
+            let domains = self.domains(item).iter().flat_map(|domain| written(domain)).collect();
             hosts.extend(self.virtual_host(item, used.take(domains)));
+            hosts.extend(self.pods(item, &mut used, written));
         }
         RouteTable { name: name.into(), hosts, ignore_port: false, origin: Origin::BUILT_IN }
     }
@@ -153,6 +154,33 @@ impl<'w, 'a> Hosts<'w, 'a> {
             domains.extend(single.map(|net| net.addr().to_string()));
         }
         domains
+    }
+
+    /// The hosts of single pods. Where a VirtualService speaks for the Service, its rules hold for all of them.
+    fn pods(
+        &self,
+        item: &Item<'_, 'a>,
+        used: &mut Domains,
+        written: impl Fn(&str) -> Vec<String>,
+    ) -> Vec<Arc<VirtualHost>> {
+        let Some((service, port)) = item.service.filter(|_| self.rules(item.host).is_empty()) else {
+            return Vec::new();
+        };
+        let pods = clusters::pods(self.world, service);
+        let hosts = pods.into_iter().map(|hostname| {
+            let host = format!("{hostname}.{}", service.host);
+            let domains = self.domains(item).into_iter().filter(|domain| !domain.starts_with("*."));
+            let domains = domains.flat_map(|domain| written(&format!("{hostname}.{domain}"))).collect();
+            let origin = origin(service.object, service.port_field(port));
+            let cluster = clusters::name(port.number, "", &host);
+            Arc::new(VirtualHost {
+                name: with_port(&host, Some(port.number)).into(),
+                domains: used.take(domains),
+                routes: vec![simple_route("default", &cluster, &origin)],
+                origin,
+            })
+        });
+        hosts.filter(|host| !host.domains.is_empty()).collect()
     }
 
     fn virtual_host(&self, item: &Item<'_, 'a>, domains: Vec<String>) -> Option<Arc<VirtualHost>> {

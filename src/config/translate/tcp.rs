@@ -139,11 +139,8 @@ pub(super) fn own_flow(world: &World<'_>, service: &Service<'_>, port: &Port) ->
 
 /// A chain to one cluster.
 pub(super) fn to_cluster(cluster: &str, idle_timeout: std::time::Duration, origin: Origin) -> TcpChain {
-    TcpChain {
-        target: TcpTarget::Clusters(vec![weighted(cluster.into(), 1, origin.clone())]),
-        idle_timeout,
-        origin,
-    }
+    let target = TcpTarget::Clusters(vec![weighted(cluster.into(), 1, origin.clone())]);
+    TcpChain::new(target, idle_timeout, origin)
 }
 
 fn idle_timeout(world: &World<'_>, service: &Service<'_>, port: &Port) -> std::time::Duration {
@@ -179,7 +176,7 @@ fn chain(
         );
     }
     let target = if clusters.is_empty() { TcpTarget::Refuse } else { TcpTarget::Clusters(clusters) };
-    TcpChain { target, idle_timeout: Pool::default().tcp_idle_timeout, origin: origin(object, field) }
+    TcpChain::new(target, Pool::default().tcp_idle_timeout, origin(object, field))
 }
 
 /// The server names of a match, as far as they are names of the host.
@@ -207,7 +204,7 @@ fn applies(
     bound && port && (source || caller.gateway != MESH && labels.is_empty())
 }
 
-fn nets(world: &World<'_>, object: &Resource, field: &str, written: &[String]) -> Vec<IpNet> {
+pub(super) fn nets(world: &World<'_>, object: &Resource, field: &str, written: &[String]) -> Vec<IpNet> {
     let parse = |text: &String| {
         let net = text.parse::<std::net::IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).ok();
         if net.is_none() {

@@ -6,6 +6,7 @@ mod destinations;
 mod gateways;
 mod listeners;
 mod order;
+mod pods;
 mod routing;
 mod scoping;
 mod shop;

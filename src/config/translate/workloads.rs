@@ -1,6 +1,6 @@
 //! The endpoints of services: EndpointSlices, WorkloadEntries by label, and those that a ServiceEntry lists itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl<'a> Workloads<'a> {
             }
             Source::Kubernetes(spec) => {
                 let Some(written) = spec.ports.get(port.index) else { return Vec::new() };
-                let mut endpoints = self.sliced(service, spec, written);
+                let mut endpoints = self.sliced(service, spec, written, None);
                 endpoints.extend(self.select(&service.namespace, &spec.selector).filter_map(|entry| {
                     let number = entry_port(entry.spec, written);
                     self.entry(entry.object, entry.spec, "spec", number, Some(notes))
@@ -95,11 +95,34 @@ impl<'a> Workloads<'a> {
         self.slices.get(&(namespace, service)).map_or(&[], Vec::as_slice)
     }
 
-    fn sliced(&self, service: &Service<'a>, spec: &kubernetes::Service, port: &ServicePort) -> Vec<Endpoint> {
+    /// The names that the slices of a Service give to its pods, `web-0` for one.
+    pub(super) fn hostnames(&self, service: &Service<'a>) -> BTreeSet<&'a str> {
+        let slices = self.slices(&service.namespace, &service.name).iter();
+        let endpoints = slices.flat_map(|slice| &slice.spec.endpoints);
+        endpoints.filter_map(|one| one.hostname.as_deref()).filter(|name| !name.is_empty()).collect()
+    }
+
+    /// The endpoints of a port of a Service that are the pod of this name.
+    pub(super) fn pod(&self, service: &Service<'a>, port: &Port, hostname: &str) -> Vec<Endpoint> {
+        let Source::Kubernetes(spec) = service.source else { return Vec::new() };
+        let Some(written) = spec.ports.get(port.index) else { return Vec::new() };
+        self.sliced(service, spec, written, Some(hostname))
+    }
+
+    fn sliced(
+        &self,
+        service: &Service<'a>,
+        spec: &kubernetes::Service,
+        port: &ServicePort,
+        hostname: Option<&str>,
+    ) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
         for slice in self.slices(&service.namespace, &service.name) {
             let Some(number) = slice_port(slice.spec, port.name.as_deref()) else { continue };
             for (at, endpoint) in slice.spec.endpoints.iter().enumerate() {
+                if hostname.is_some() && endpoint.hostname.as_deref() != hostname {
+                    continue;
+                }
                 let Some(health) = health(endpoint, spec.publish_not_ready_addresses == Some(true)) else {
                     continue;
                 };

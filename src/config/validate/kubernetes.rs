@@ -25,13 +25,14 @@ pub(super) fn check_service(spec: &Service, report: &mut Report<'_>) {
 }
 
 pub(super) fn check_slice(spec: &EndpointSlice, report: &mut Report<'_>) {
-    let names = spec.address_type.as_deref() == Some("FQDN");
+    // Its addresses are names, and it is refused for that.
+    if spec.address_type.as_deref() == Some("FQDN") {
+        return;
+    }
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         for (place, address) in endpoint.addresses.iter().enumerate() {
             let field = format!("endpoints[{index}].addresses[{place}]");
-            if names {
-                parts::host(report, &field, address, false);
-            } else if address.parse::<IpAddr>().is_err() {
+            if address.parse::<IpAddr>().is_err() {
                 report.error(
                     "bad-address",
                     &field,

@@ -31,6 +31,9 @@ pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
             );
         }
     }
+    for (at, net) in spec.gateway.proxy_protocol_from.iter().enumerate() {
+        parts::subnet(report, &format!("spec.gateway.proxyProtocolFrom[{at}]"), net);
+    }
     if let Some(bind) = spec.gateway.bind.as_deref().filter(|bind| bind.parse::<std::net::IpAddr>().is_err())
     {
         report.error(

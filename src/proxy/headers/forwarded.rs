@@ -1,4 +1,4 @@
-//! Where a request came from: `x-forwarded-for`, `x-forwarded-proto` and `x-request-id`.
+//! Where a request came from: `x-forwarded-for`, `x-forwarded-proto`, `x-envoy-external-address` and `x-request-id`.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-forwarded-proto`.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `x-envoy-external-address`.
+pub const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 /// `x-request-id`.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -33,18 +35,37 @@ pub fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     }
 }
 
-/// The address of the client, as far as it can be believed: with `hops` trusted proxies before us, the one
-/// that the outermost of them wrote, that is, the `hops`-th from the right in `x-forwarded-for` (Envoy's
-/// `xff_num_trusted_hops` with `use_remote_address`). With no such proxy, too short a list, or no address at
-/// that place, an IPv6 zone included, it is the `peer`. To be called before [`append_forwarded_for`].
+/// Sets `x-envoy-external-address` to the address of the client, as Envoy does where a request enters the mesh.
+pub fn set_external_address(headers: &mut HeaderMap, client: IpAddr) {
+    let mut text = Vec::with_capacity(48);
+    if write!(text, "{client}").is_ok()
+        && let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text))
+    {
+        headers.insert(X_ENVOY_EXTERNAL_ADDRESS, value);
+    }
+}
+
+/// The address of the client where requests enter the mesh, as far as it can be believed: with `hops` trusted proxies before us, the one that
+/// the outermost of them wrote, that is, the `hops`-th from the right in `x-forwarded-for` (Envoy's `xff_num_trusted_hops` with
+/// `use_remote_address`). With no such proxy, too short a list, or no address at that place, it is the `peer`. To be called before
+/// [`append_forwarded_for`].
 #[must_use]
-pub fn trusted_client(headers: &HeaderMap, peer: IpAddr, hops: usize) -> IpAddr {
-    let written = hops.checked_sub(1).and_then(|skip| {
-        let lines = headers.get_all(&X_FORWARDED_FOR).iter().rev();
-        let text = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')).nth(skip)?;
-        std::str::from_utf8(text.trim_ascii()).ok()?.parse::<IpAddr>().ok()
-    });
-    written.unwrap_or(peer).to_canonical()
+pub fn client_at_edge(headers: &HeaderMap, peer: IpAddr, hops: usize) -> IpAddr {
+    hops.checked_sub(1).and_then(|skip| forwarded_for(headers, skip)).unwrap_or(peer).to_canonical()
+}
+
+/// The address of the client within the mesh: the last in `x-forwarded-for`, which the gateway wrote, after `hops` others (Envoy's
+/// `xff_num_trusted_hops` without `use_remote_address`). With too short a list, or no address at that place, it is the `peer`.
+#[must_use]
+pub fn client_within(headers: &HeaderMap, peer: IpAddr, hops: usize) -> IpAddr {
+    forwarded_for(headers, hops).unwrap_or(peer).to_canonical()
+}
+
+/// The address in `x-forwarded-for` from the right, after `skip` others. An IPv6 zone or a port makes it none.
+fn forwarded_for(headers: &HeaderMap, skip: usize) -> Option<IpAddr> {
+    let lines = headers.get_all(&X_FORWARDED_FOR).iter().rev();
+    let text = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')).nth(skip)?;
+    std::str::from_utf8(text.trim_ascii()).ok()?.parse::<IpAddr>().ok()
 }
 
 /// Sets `x-forwarded-proto` to the scheme by which the request reached us. What a `trusted` peer says, which
@@ -124,7 +145,10 @@ mod tests {
     use super::*;
 
     fn forwarded(lines: &[&str]) -> HeaderMap {
-        lines.iter().map(|line| (X_FORWARDED_FOR, line.parse().unwrap())).collect()
+        lines
+            .iter()
+            .map(|line| (X_FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap()))
+            .collect()
     }
 
     #[test]
@@ -144,22 +168,29 @@ mod tests {
     #[test]
     fn only_what_a_trusted_hop_wrote_is_believed() {
         let lines = &["6.6.6.6, 1.1.1.1", "2.2.2.2 ,::ffff:3.3.3.3"][..];
-        for (lines, hops, expected) in [
-            (lines, 0, "9.9.9.9"),
-            (lines, 1, "3.3.3.3"),
-            (lines, 2, "2.2.2.2"),
-            (lines, 3, "1.1.1.1"),
-            (lines, 4, "6.6.6.6"),
-            (lines, 5, "9.9.9.9"),
-            (lines, usize::MAX, "9.9.9.9"),
-            (&["fe80::1%eth0"], 1, "9.9.9.9"),
-            (&["1.1.1.1:80"], 1, "9.9.9.9"),
-            (&[""], 1, "9.9.9.9"),
-            (&[], 1, "9.9.9.9"),
+        let nobody = "9.9.9.9";
+        for (lines, hops, at_edge, within) in [
+            (lines, 0, nobody, "3.3.3.3"),
+            (lines, 1, "3.3.3.3", "2.2.2.2"),
+            (lines, 2, "2.2.2.2", "1.1.1.1"),
+            (lines, 3, "1.1.1.1", "6.6.6.6"),
+            (lines, 4, "6.6.6.6", nobody),
+            (lines, 5, nobody, nobody),
+            (lines, usize::MAX, nobody, nobody),
+            (&["1.1.1.1,2001:DB8::1"], 1, "2001:db8::1", "1.1.1.1"),
+            (&["1.1.1.1,fe80::1%eth0"], 1, nobody, "1.1.1.1"),
+            (&["1.1.1.1:80,"], 1, nobody, nobody),
+            (&["1.1.1.1:80,[::1]"], 1, nobody, nobody),
+            (&["1.1.1.1, 01.2.3.4"], 1, nobody, "1.1.1.1"),
+            (&["\u{e9}, 1.1.1.1"], 1, "1.1.1.1", nobody),
+            (&["unknown, 1.1.1.1 2.2.2.2"], 1, nobody, nobody),
+            (&[""], 1, nobody, nobody),
+            (&[], 1, nobody, nobody),
         ] {
-            let peer = "9.9.9.9".parse().unwrap();
-            let client = trusted_client(&forwarded(lines), peer, hops);
-            assert_eq!(client.to_string(), expected, "{lines:?} {hops}");
+            let peer = "::ffff:9.9.9.9".parse().unwrap();
+            let headers = forwarded(lines);
+            assert_eq!(client_at_edge(&headers, peer, hops).to_string(), at_edge, "{lines:?} {hops}");
+            assert_eq!(client_within(&headers, peer, hops).to_string(), within, "{lines:?} {hops}");
         }
     }
 

@@ -10,3 +10,6 @@ fn the_future_of_the_whole_stack_fits_in_two_kibibytes() {
     let size = size_of_future(build);
     assert!(size <= 2048, "{size} bytes; box what is rare (see `upstream::call`)");
 }
+
+mod contract;
+mod support;

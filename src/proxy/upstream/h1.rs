@@ -1,8 +1,11 @@
 //! HTTP/1.1 towards an endpoint.
 
-use super::connect::connect;
-use super::pool::{EndpointPool, H1Connection, Lease, Open, Waited};
+mod open;
+
+use super::pool::Lease;
+use super::replay::{Copies, is_idempotent};
 use crate::proxy::cluster::Picked;
+use crate::proxy::extended_connect::Handshake;
 use crate::proxy::headers;
 use crate::proxy::worker::Worker;
 use crate::snapshot::Resource;
@@ -10,8 +13,6 @@ use filter_api::{Body, Error, Reason, Request, Response};
 use http::header::HOST;
 use http::uri::Uri;
 use http::{HeaderValue, Method, StatusCode, Version, request};
-use hyper::client::conn::http1::Builder;
-use hyper_util::rt::TokioIo;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 /// What hyper may buffer of a stream: half of what a reader that stops may cost (the other half is the downstream's).
 pub(crate) const MAX_BUFFER: usize = 64 * 1024;
 
-/// A request that met a connection which its server was just closing goes to another one. Bounded, though each further connection is younger.
+/// Connections that a request of which nothing was written may meet closed. A request that was written is sent again once at most.
 const ATTEMPTS: u32 = 4;
 
 pub(super) fn call(
@@ -28,6 +29,7 @@ pub(super) fn call(
     picked: Picked,
 ) -> impl Future<Output = Result<Response, Error>> {
     let pool = picked.pool.clone();
+    let handshake = Handshake::begin(&mut request.head);
     to_http1(&mut request.head);
     let upgrade = is_upgrade(&request.head);
     let connect = request.head.method == Method::CONNECT;
@@ -46,26 +48,28 @@ pub(super) fn call(
             };
             upgraded = Some(permit);
         }
+        let mut copies = Copies::default();
         for attempt in 1.. {
             let now = Instant::now();
-            let idle = if attempt < ATTEMPTS { pool.take_idle(&picked.cluster.mesh.pool, now) } else { None };
-            let connection = match idle {
-                Some(connection) => connection,
-                None => Box::pin(open_or_wait(&worker, &pool, &picked, &cx.connection)).await?,
+            // Where one kept connection was stale, the others may be: the next attempt gets a new one.
+            let idle = if attempt == 1 { pool.take_idle(&picked.cluster.mesh.pool, now) } else { None };
+            let mut lease = match idle {
+                Some(connection) => Lease::new(connection, &picked.cluster, &pool),
+                None => Box::pin(open::connection(&worker, &pool, &picked, &cx.connection)).await?,
             };
+            let Some(connection) = lease.connection() else { return Err(Reason::Internal.into()) };
             let reused = connection.requests > 0;
             let idle_for = connection.idle_for(now);
-            let mut lease = Lease::new(connection, &picked.cluster);
-            let Some(connection) = lease.connection() else { return Err(Reason::Internal.into()) };
             connection.requests += 1;
             {
                 let mut facts = cx.facts.borrow_mut();
                 facts.upstream_local = connection.local;
                 facts.upstream_sent = Some(std::time::Instant::now());
             }
-            // A safe request without a body can be sent again when the server closed a connection that it had kept open without answering.
-            let again = (reused && is_idempotent(message.method()) && message.body().is_empty())
-                .then(|| Box::new(copy(&message)));
+            // An idempotent request can be sent again when the server closed a connection that it had kept open, without answering.
+            if reused && !upgrade && is_idempotent(message.method()) {
+                message = copies.keep(message);
+            }
             match connection.sender.try_send_request(message).await {
                 Ok(response) => {
                     let (mut head, body) = response.into_parts();
@@ -85,6 +89,9 @@ pub(super) fn call(
                             .sent(true)
                             .detail("it switched protocols without having been asked to"));
                     }
+                    if let Some(handshake) = &handshake {
+                        handshake.check(&head)?;
+                    }
                     if switched || connect && head.status.is_success() {
                         // The connection carries bytes from now on; hyper hands it over through the response.
                         drop(lease.detach());
@@ -101,50 +108,21 @@ pub(super) fn call(
                     if reused && (unsent.is_some() || error.is_incomplete_message()) {
                         pool.learn_idle(idle_for);
                     }
-                    message = match (unsent, again) {
-                        (Some(unsent), _) if attempt < ATTEMPTS => unsent,
-                        (None, Some(again)) if attempt < ATTEMPTS && lost_without_answer(&error) => *again,
-                        (unsent, _) => return Err(failure(error, unsent.is_some())),
+                    let again = match unsent {
+                        Some(unsent) if attempt < ATTEMPTS => Ok(unsent),
+                        Some(_) => Err(true),
+                        None if reused && lost_without_answer(&error) => copies.take().ok_or(false),
+                        None => Err(false),
+                    };
+                    message = match again {
+                        Ok(message) => message,
+                        Err(unsent) => return Err(failure(error, unsent)),
                     };
                 }
             }
         }
         Err(Reason::Internal.into())
     }
-}
-
-async fn wait(worker: &Rc<Worker>, pool: &Rc<EndpointPool>, picked: &Picked) -> Result<Waited, Error> {
-    let waited = pool.wait(&picked.cluster).await;
-    if waited.is_err() {
-        worker.count_overflow(&picked.cluster);
-    }
-    waited
-}
-
-async fn open_or_wait(
-    worker: &Rc<Worker>,
-    pool: &Rc<EndpointPool>,
-    picked: &Picked,
-    downstream: &filter_api::ConnectionFacts,
-) -> Result<H1Connection, Error> {
-    let open: Open = match pool.may_open(&picked.cluster) {
-        Some(open) => open,
-        None => match wait(worker, pool, picked).await? {
-            Waited::Connection(connection) => return Ok(connection),
-            Waited::MayOpen(open) => open,
-        },
-    };
-    let stream = connect(&picked.target, &picked.cluster.mesh, Some(downstream)).await?;
-    let local = stream.local_address();
-    let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) =
-        handshake.map_err(|error| Error::new(Reason::ConnectFailure).retry_safe().source(error))?;
-    worker.count_upstream_connection(&picked.cluster);
-    tokio::task::spawn_local(async move {
-        // How it ends is reported to whoever is using it.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(EndpointPool::opened(sender, local, open))
 }
 
 /// The request head as HTTP/1.1 says it: origin-form target, Host from the authority.
@@ -161,24 +139,6 @@ fn to_http1(head: &mut request::Parts) {
     }
     let path = head.uri.path_and_query().cloned();
     head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-}
-
-fn copy(message: &http::Request<Body>) -> http::Request<Body> {
-    let mut copy = http::Request::new(Body::empty());
-    *copy.method_mut() = message.method().clone();
-    *copy.uri_mut() = message.uri().clone();
-    *copy.version_mut() = message.version();
-    *copy.headers_mut() = message.headers().clone();
-    *copy.extensions_mut() = message.extensions().clone();
-    copy
-}
-
-/// RFC 9110 9.2.2.
-pub(super) fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
 }
 
 pub(super) fn is_upgrade(head: &request::Parts) -> bool {

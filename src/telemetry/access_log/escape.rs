@@ -38,26 +38,32 @@ pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
         return;
     }
     for chunk in bytes.utf8_chunks() {
-        let mut rest = chunk.valid().as_bytes();
-        let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\' | 0x7f);
-        while let Some(at) = rest.iter().position(special) {
+        let mut rest = chunk.valid();
+        while let Some((at, special)) = rest.char_indices().find(|(_, one)| is_special(*one)) {
             let (plain, tail) = rest.split_at(at);
-            out.extend_from_slice(plain);
-            let Some((byte, tail)) = tail.split_first() else { break };
-            match byte {
-                b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-                byte => {
-                    out.extend_from_slice(b"\\u00");
-                    push_hex(*byte, out);
+            out.extend_from_slice(plain.as_bytes());
+            match special {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', special as u8]),
+                special => {
+                    out.extend_from_slice(b"\\u");
+                    // None of them is beyond four digits.
+                    let [.., high, low] = u32::from(special).to_be_bytes();
+                    push_hex(high, out);
+                    push_hex(low, out);
                 }
             }
-            rest = tail;
+            rest = tail.get(special.len_utf8()..).unwrap_or_default();
         }
-        out.extend_from_slice(rest);
+        out.extend_from_slice(rest.as_bytes());
         if !chunk.invalid().is_empty() {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
+}
+
+/// What JSON has to escape, and beside it what ends a line or moves the cursor of whoever reads the log: DEL, C1 controls, U+2028, U+2029.
+fn is_special(one: char) -> bool {
+    one.is_control() || matches!(one, '"' | '\\' | '\u{2028}' | '\u{2029}')
 }
 
 /// Whether nothing needs escaping. Without an early exit, so that the compiler looks at many bytes at once.
@@ -102,6 +108,15 @@ mod tests {
             json(value.as_bytes(), &mut out);
             out.push(b'"');
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), value);
+        }
+
+        #[test]
+        fn a_json_value_moves_no_cursor(value in "[\\x00-\\x1f\\x7f-\\u{9f}\\u{2028}\\u{2029}a\u{e9}\u{4e16}]{0,20}") {
+            let mut out = Vec::new();
+            json(value.as_bytes(), &mut out);
+            let text = String::from_utf8(out).unwrap();
+            prop_assert!(!text.contains(|one: char| one.is_control() || ('\u{2028}'..='\u{2029}').contains(&one)), "{text:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&format!("\"{text}\"")).unwrap(), value);
         }
 
         #[test]

@@ -65,6 +65,11 @@ static CONFIG: Bundle = Bundle {
             "sidegate_config_rejected_objects",
             "Objects that the last configuration had refused."
         ),
+        family!(
+            Gauge,
+            "sidegate_config_warnings",
+            "Warnings about the configuration in force; see /config_dump."
+        ),
     ],
 };
 static RELOADS: Bundle = Bundle {
@@ -213,6 +218,7 @@ impl ConfigMetrics {
     const GENERATION: Slot = CONFIG.scalar(0);
     const LAST_RELOAD: Slot = CONFIG.scalar(1);
     const REJECTED: Slot = CONFIG.scalar(2);
+    const WARNINGS: Slot = CONFIG.scalar(3);
     const RELOADS: Slot = RELOADS.scalar(0);
 
     /// The families of this registry.
@@ -223,11 +229,19 @@ impl ConfigMetrics {
         Self { state: registry.series(&CONFIG, &[]), applied, partial, refused }
     }
 
-    /// A configuration came into force at `seconds` since the epoch, without `rejected` of its objects.
-    pub fn applied(&self, registry: &Registry, generation: u64, seconds: u64, rejected: usize) {
+    /// A configuration came into force at `seconds` since the epoch, without `rejected` of its objects and with so many warnings.
+    pub fn applied(
+        &self,
+        registry: &Registry,
+        generation: u64,
+        seconds: u64,
+        rejected: usize,
+        warnings: usize,
+    ) {
         registry.set(&self.state, Self::GENERATION, generation.cast_signed());
         registry.set(&self.state, Self::LAST_RELOAD, seconds.cast_signed());
         registry.set(&self.state, Self::REJECTED, i64::try_from(rejected).unwrap_or(i64::MAX));
+        registry.set(&self.state, Self::WARNINGS, i64::try_from(warnings).unwrap_or(i64::MAX));
         registry.add(if rejected == 0 { &self.applied } else { &self.partial }, Self::RELOADS, 1);
     }
 

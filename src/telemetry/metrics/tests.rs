@@ -235,8 +235,8 @@ fn own_families_are_scraped_under_their_names() {
     let closed = pool.closed(&registry, "idle");
     worker.add(&closed, PoolMetrics::CLOSED, 1);
     let config = ConfigMetrics::new(&registry);
-    config.applied(&registry, 4, 1_795_255_200, 0);
-    config.applied(&registry, 5, 1_795_255_300, 2);
+    config.applied(&registry, 4, 1_795_255_200, 0, 0);
+    config.applied(&registry, 5, 1_795_255_300, 2, 1);
     config.refused(&registry);
     let events = WorkerEvents::new(&registry);
     events.panicked(&worker);

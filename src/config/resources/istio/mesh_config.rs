@@ -235,7 +235,14 @@ pub struct Topology {
     pub num_trusted_proxies: Option<u32>,
     /// What happens to `x-forwarded-client-cert`.
     pub forward_client_cert_details: Option<String>,
+    /// Connections begin with a PROXY protocol header.
+    pub proxy_protocol: Option<ProxyProtocolConfiguration>,
 }
+
+/// That connections to a gateway begin with a PROXY protocol header: it has no fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProxyProtocolConfiguration {}
 
 /// How traces are made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

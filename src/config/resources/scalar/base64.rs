@@ -1,6 +1,7 @@
 //! Bytes written as base64.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -57,6 +58,13 @@ fn encode(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Writes the standard alphabet, with padding.
+impl fmt::Display for Base64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode(&self.0))
+    }
 }
 
 impl Serialize for Base64 {

@@ -45,7 +45,6 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     let mut inbound = listener(world, INBOUND, Direction::Inbound, origin.clone());
     inbound.addresses = addresses(world, world.object, field, &world.proxy.inbound.addresses);
     inbound.bound = true;
-    inbound.detection_timeout = world.proxy.limits.handshake_timeout.into();
     // Which of several ports a request is for is decided by its route.
     let targets: FxHashSet<u16> = ports.iter().chain(&application).map(|port| port.number).collect();
     let destination = match targets.into_iter().collect::<Vec<_>>()[..] {

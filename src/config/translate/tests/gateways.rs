@@ -103,3 +103,28 @@ fn gateways_and_routes_that_miss_each_other_are_named() {
     assert!(finding(&output, "gateway-unknown").message.contains("no Gateway team/edge"));
     assert!(!has_host(&output.mesh, "outbound", "a.example"));
 }
+
+#[test]
+fn a_proxy_protocol_header_is_believed_from_those_that_the_proxy_names() {
+    let servers = "[{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}, \
+                   {port: {number: 5432, name: tcp, protocol: TCP}, hosts: ['*']}]";
+    let with = |from: &str| {
+        let mesh = "meshConfig: {defaultConfig: {gatewayTopology: {proxyProtocol: {}}}}";
+        let own = proxy(&format!(
+            "{{role: Gateway, workload: {{labels: {{istio: edge}}}}, {mesh}, gateway: {{proxyProtocolFrom: {from}}}}}"
+        ));
+        let gateway = istio("Gateway", "edge", &format!("{{selector: {{istio: edge}}, servers: {servers}}}"));
+        run(&(gateway + &own + &route("r", "[edge]", "['*']", "{redirect: {uri: /}}")))
+    };
+    let output = with("[10.0.0.0/8, '2001:db8::1']");
+    for name in ["0.0.0.0_80", "0.0.0.0_5432"] {
+        let from = &listener(&output.mesh, name).proxy_protocol.as_ref().unwrap().from;
+        let from: Vec<_> = from.iter().map(ToString::to_string).collect();
+        assert_eq!(from, ["10.0.0.0/8", "2001:db8::1/128"], "{name}");
+    }
+    let nobody = with("[]");
+    assert_eq!(listener(&nobody.mesh, "0.0.0.0_80").proxy_protocol.as_ref().unwrap().from, []);
+    assert_eq!(finding(&nobody, "proxy-protocol").field, "spec.gateway.proxyProtocolFrom");
+    let plain = run(&edge(servers, ""));
+    assert_eq!(listener(&plain.mesh, "0.0.0.0_80").proxy_protocol, None);
+}

@@ -1,0 +1,133 @@
+//! Renewals while traffic goes on, out of volumes as Kubernetes mounts them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::certificates::{CART, Ca, Leaf, REVIEWS, dns, mesh, uri};
+use super::handshake::{client, server_of, shake};
+use crate::identity::{Clients, Files, Held, Offer, Secrets, ServerSettings, alpn, follow};
+use crate::telemetry::metrics::{Registry, RegistryLimits};
+use crate::telemetry::prometheus;
+
+#[tokio::test]
+async fn a_thousand_renewals_under_handshakes_lose_nothing() {
+    let root = Ca::new("root");
+    let held = Held::new("workload", mesh());
+    let now = SystemTime::now();
+    let deliveries: Vec<_> = (0..8).map(|_| root.leaf(uri(REVIEWS)).with_roots(&root.pem)).collect();
+    held.offer(Ok(deliveries[0].clone()), now);
+    let (cart, settings) = (root.workload(CART), ServerSettings::new(Clients::Mesh, alpn::SERVER_HTTP));
+    let mut resumed = 0;
+    let mut client = client(&cart);
+    for round in 1..=1000_usize {
+        // A handshake uses what it began with, whatever comes into force meanwhile.
+        let server = (round % 5 == 0).then(|| server_of(&held.load().unwrap(), &settings));
+        assert_eq!(held.offer(Ok(deliveries[round % 8].clone()), now), Offer::Taken);
+        if let Some(server) = server {
+            let (served, called) = shake(&server, &client).await;
+            let facts = served.unwrap();
+            resumed += usize::from(facts.resumed);
+            assert!(called.is_ok() && facts.peer.unwrap().principal.is_some(), "{round}");
+            if round % 50 == 0 {
+                client = super::handshake::client(&cart);
+            }
+        }
+    }
+    let current = held.load().unwrap();
+    assert_eq!((current.generation(), current.trust().generation()), (1001, 1));
+    assert_eq!(resumed, 180, "all but the first of each client");
+}
+
+/// A volume with its files behind `..data`, as the kubelet makes it.
+fn publish(volume: &Path, version: &str, files: &[(&str, &str)]) {
+    let folder = volume.join(format!("..{version}"));
+    fs::create_dir_all(&folder).unwrap();
+    for (name, text) in files {
+        fs::write(folder.join(name), text).unwrap();
+        if !volume.join(name).exists() {
+            symlink(Path::new("..data").join(name), volume.join(name)).unwrap();
+        }
+    }
+    symlink(format!("..{version}"), volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+}
+
+async fn reaches(changes: &mut watch::Receiver<u64>, generation: u64) {
+    let reached = changes.wait_for(|now| *now >= generation);
+    timeout(Duration::from_secs(20), reached).await.expect("a renewal in time").unwrap();
+}
+
+#[tokio::test]
+async fn a_volume_that_is_swapped_is_read_again_and_shown_in_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Ca::new("root");
+    let volume = folder.path();
+    let put = |version: &str, leaf: &Leaf| {
+        publish(
+            volume,
+            version,
+            &[("cert-chain.pem", &leaf.chain), ("key.pem", &leaf.key), ("root-cert.pem", &root.pem)],
+        );
+    };
+    put("1", &root.leaf(uri(CART)));
+    let held = Arc::new(Held::new("workload", mesh()));
+    let registry = Registry::new(RegistryLimits::default());
+    let files = Files::new(volume.join("cert-chain.pem"), volume.join("key.pem"))
+        .with_roots(volume.join("root-cert.pem"));
+    let mut changes = held.subscribe();
+    let task = tokio::spawn(follow(Arc::clone(&held), files, Arc::clone(&registry)));
+    reaches(&mut changes, 1).await;
+    put("2", &root.leaf(uri(CART)));
+    reaches(&mut changes, 2).await;
+    assert!(held.ready(SystemTime::now()).is_ok());
+    let shown = || prometheus::render(&registry.scrape());
+    let text = timeout(Duration::from_secs(20), async {
+        loop {
+            let text = shown();
+            if text.contains("sidegate_identity_generation{identity=\"workload\"} 2") {
+                return text;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let text = text.await.expect("metrics in time");
+    assert!(text.contains("sidegate_identity_valid{identity=\"workload\"} 1"), "{text}");
+    assert!(
+        text.contains("sidegate_identity_expiry_seconds{identity=\"workload\",part=\"leaf\"} 86"),
+        "{text}"
+    );
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_secret_may_come_later_and_its_name_leads_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, clients) = (Ca::new("public"), Ca::new("partners"));
+    let leaf = root.leaf(|params| params.subject_alt_names.push(dns("shop.example.com")));
+    let registry = Registry::new(RegistryLimits::default());
+    let shop = folder.path().join("shop-tls");
+    fs::create_dir(&shop).unwrap();
+    let secrets = Secrets::new(folder.path(), registry);
+    let watched = secrets.credential("shop-tls", None).unwrap();
+    let mut changes = watched.held().subscribe();
+    assert!(Arc::ptr_eq(&watched, &secrets.credential("shop-tls", None).unwrap()), "one watch for one name");
+    publish(&shop, "1", &[("tls.crt", &leaf.chain), ("tls.key", &leaf.key)]);
+    reaches(&mut changes, 1).await;
+    assert_eq!(watched.held().load().unwrap().trust().roots(), 0);
+    publish(&shop, "2", &[("tls.crt", &leaf.chain), ("tls.key", &leaf.key), ("ca.crt", &clients.pem)]);
+    reaches(&mut changes, 2).await;
+    let current = watched.held().load().unwrap();
+    assert_eq!((current.trust().roots(), current.trust().generation()), (1, 2));
+    for name in ["", "..", "a/b", "../shop-tls", "/etc", "Shop", "-a", "a."] {
+        assert!(
+            secrets.credential(name, None).is_err() && secrets.credential("a", Some(name)).is_err(),
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! What may be sent again, and the copy that it is sent from.
+//!
+//! One rule for HTTP/1 and HTTP/2. A request of which nothing was written, or of which the peer says that it did not look at it (`REFUSED_STREAM`, a
+//! stream above GOAWAY's last one: RFC 9113 section 8.7), goes out again whatever its method. One that was written on a connection which was
+//! used before, and closed without a byte of an answer, goes out again if it is idempotent (RFC 9112 section 9.3.1): a keep-alive connection
+//! may close at any moment. Either way once, and only with a body that is empty or still copied as a whole. Any other replay is the retry policy's.
+
+use filter_api::{Body, Replay};
+use http::{Method, request};
+
+/// Bytes of a body that are kept so that it can be sent again.
+const KEPT: usize = 64 * 1024;
+
+/// The copy of one request. Hands itself out once.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    head: Option<request::Parts>,
+    body: Option<Replay>,
+    used: bool,
+}
+
+impl Copies {
+    /// Makes a copy, unless there was one that is used up. The body that comes back feeds the copy.
+    pub(super) fn keep(&mut self, message: http::Request<Body>) -> http::Request<Body> {
+        if self.used {
+            return message;
+        }
+        let (head, body) = message.into_parts();
+        self.head = Some(head.clone());
+        http::Request::from_parts(head, self.keep_body(body))
+    }
+
+    /// Makes a copy of the body while it is read.
+    pub(super) fn keep_body(&mut self, body: Body) -> Body {
+        if self.used || self.body.is_some() || body.is_empty() {
+            return body;
+        }
+        let (body, replay) = body.replayable(KEPT);
+        self.body = Some(replay);
+        body
+    }
+
+    /// The request once more; `None` when it was not copied, or handed out before.
+    pub(super) fn take(&mut self) -> Option<http::Request<Body>> {
+        let head = self.head.take()?;
+        Some(http::Request::from_parts(head, self.take_body()?))
+    }
+
+    /// The body once more; `None` when it has outgrown its copy, or was handed out before. To be asked only of a body that was kept.
+    pub(super) fn take_body(&mut self) -> Option<Body> {
+        if std::mem::replace(&mut self.used, true) {
+            return None;
+        }
+        match &self.body {
+            Some(replay) => replay.again(),
+            None => Some(Body::empty()),
+        }
+    }
+}
+
+/// RFC 9110 section 9.2.2. Of methods that we do not know nothing is promised.
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn text(body: Body) -> String {
+        String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_handed_out_once() {
+        let mut copies = Copies::default();
+        let message = copies.keep(http::Request::put("/x").body(Body::from("hello")).unwrap());
+        assert_eq!(text(message.into_body()).await, "hello");
+        let again = copies.take().unwrap();
+        assert_eq!((again.method(), again.uri().path()), (&Method::PUT, "/x"));
+        let again = copies.keep(again);
+        assert_eq!(text(again.into_body()).await, "hello");
+        assert!(copies.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_outgrew_its_copy_is_not_sent_again() {
+        for (size, whole) in [(KEPT, true), (KEPT + 1, false)] {
+            let mut copies = Copies::default();
+            let message = copies.keep(http::Request::put("/x").body(Body::from("x".repeat(size))).unwrap());
+            assert_eq!(text(message.into_body()).await.len(), size);
+            assert_eq!(copies.take().is_some(), whole, "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_being_sent_again_outlives_its_copy() {
+        let mut copies = Copies::default();
+        let message = copies.keep(http::Request::put("/x").body(Body::from("x".repeat(5000))).unwrap());
+        text(message.into_body()).await;
+        let again = copies.take().unwrap();
+        drop(copies);
+        assert_eq!(text(again.into_body()).await.len(), 5000);
+    }
+
+    #[test]
+    fn nothing_is_promised_of_post_patch_connect_and_unknown_methods() {
+        for method in ["POST", "PATCH", "CONNECT", "QUERY"] {
+            assert!(!is_idempotent(&method.parse().unwrap()), "{method}");
+        }
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(is_idempotent(&method.parse().unwrap()), "{method}");
+        }
+    }
+}

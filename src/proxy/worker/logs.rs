@@ -1,0 +1,91 @@
+//! The access logs of a worker.
+
+use super::Worker;
+use crate::telemetry::access_log::{self, Format, Formatter, Kept};
+use crate::telemetry::log_sink::{LogSink, WorkerLog};
+use filter_api::Facts;
+use http::{HeaderName, HeaderValue};
+use std::cell::Ref;
+use std::sync::Arc;
+
+/// One access log: where, and in which form.
+#[derive(Clone, Debug)]
+pub struct LogTarget {
+    /// The file.
+    pub sink: LogSink,
+    /// The line.
+    pub format: Arc<Format>,
+}
+
+#[derive(Default)]
+pub(super) struct Logs {
+    of: Option<Arc<Vec<LogTarget>>>,
+    pub(super) sinks: Vec<(WorkerLog, Arc<Format>)>,
+    request_headers: Vec<HeaderName>,
+    response_headers: Vec<HeaderName>,
+    formatter: Formatter,
+}
+
+impl Worker {
+    pub(super) fn reconcile_logs(&self) {
+        let targets = self.shared.logs.load_full();
+        let mut logs = self.logs.borrow_mut();
+        if logs.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &targets)) {
+            return;
+        }
+        logs.sinks = targets.iter().map(|target| (target.sink.worker(), target.format.clone())).collect();
+        for (log, _) in &logs.sinks {
+            tokio::task::spawn_local(log.clone().flush_in_time());
+        }
+        logs.request_headers = targets.iter().flat_map(|target| target.format.request_headers()).collect();
+        logs.response_headers = targets.iter().flat_map(|target| target.format.response_headers()).collect();
+        logs.request_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        logs.request_headers.dedup();
+        logs.response_headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        logs.response_headers.dedup();
+        logs.of = Some(targets);
+    }
+
+    /// A random number, for balancing and weights.
+    /// True when an access log is written.
+    pub(crate) fn logs(&self) -> bool {
+        !self.logs.borrow().sinks.is_empty()
+    }
+
+    /// Request headers that a log line shows.
+    pub(crate) fn log_request_headers(&self) -> Ref<'_, Vec<HeaderName>> {
+        Ref::map(self.logs.borrow(), |logs| &logs.request_headers)
+    }
+
+    /// Response headers that a log line shows.
+    pub(crate) fn log_response_headers(&self) -> Ref<'_, Vec<HeaderName>> {
+        Ref::map(self.logs.borrow(), |logs| &logs.response_headers)
+    }
+
+    /// Writes a line to every access log. Header values are those of `log_request_headers` and `log_response_headers`, in their order.
+    pub(crate) fn log(
+        &self,
+        record: &access_log::Record<'_>,
+        request: &[Option<HeaderValue>],
+        response: &[Option<HeaderValue>],
+    ) {
+        let Logs { sinks, request_headers, response_headers, formatter, .. } = &mut *self.logs.borrow_mut();
+        let request = Kept::new(request_headers, request);
+        let response = Kept::new(response_headers, response);
+        let record = access_log::Record {
+            request_headers: Some(&request),
+            response_headers: Some(&response),
+            ..*record
+        };
+        for (log, format) in sinks {
+            log.line(|line| formatter.write(format, &record, line));
+        }
+    }
+
+    /// What the log shows as authority.
+    pub(crate) fn logged_authority<'a>(&self, facts: &'a Facts) -> Option<&'a str> {
+        let logs = self.logs.borrow();
+        let place = logs.request_headers.iter().position(|name| name == http::header::HOST)?;
+        facts.kept_headers.get(place)?.as_ref()?.to_str().ok()
+    }
+}

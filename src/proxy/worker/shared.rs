@@ -1,0 +1,113 @@
+//! What workers and the control side share.
+
+use super::LogTarget;
+use crate::mesh::Direction;
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::Registry;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// What workers and the control side share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    pub(super) generation: AtomicU64,
+    pub(super) logs: ArcSwap<Vec<LogTarget>>,
+    registry: Arc<Registry>,
+    /// Addresses that listeners are bound to: a connection to one of them would come back to us.
+    pub(super) own_addresses: ArcSwap<Vec<SocketAddr>>,
+    connections: [AtomicU32; 3],
+    /// Accepted connections of all listeners, and how many there may be.
+    accepted: AtomicU32,
+    max_connections: AtomicU32,
+    draining: AtomicBool,
+}
+
+/// One accepted connection, until it is closed.
+#[derive(Debug)]
+pub(crate) struct Accepted(Arc<Shared>);
+
+impl Shared {
+    /// Shared state that starts with this snapshot.
+    pub fn new(snapshot: Arc<Snapshot>, registry: Arc<Registry>) -> Arc<Self> {
+        Arc::new(Self {
+            generation: AtomicU64::new(snapshot.generation),
+            snapshot: ArcSwap::new(snapshot),
+            logs: ArcSwap::default(),
+            registry,
+            own_addresses: ArcSwap::default(),
+            connections: Default::default(),
+            accepted: AtomicU32::new(0),
+            max_connections: AtomicU32::new(u32::MAX),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts a snapshot in force: the next request of every connection reads it.
+    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation;
+        self.snapshot.store(snapshot);
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    pub(crate) fn set_logs(&self, logs: Vec<LogTarget>) {
+        self.logs.store(Arc::new(logs));
+    }
+
+    pub(crate) fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
+        self.own_addresses.store(Arc::new(addresses));
+    }
+
+    /// Downstream connections of all workers in one direction, tunnels included.
+    pub fn connections(&self, direction: Direction) -> u32 {
+        self.count(direction).load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self, direction: Direction) -> &AtomicU32 {
+        match direction {
+            Direction::Inbound => &self.connections[0],
+            Direction::Outbound => &self.connections[1],
+            Direction::Gateway => &self.connections[2],
+        }
+    }
+
+    /// Sets how many downstream connections there may be at once. Those that are open stay.
+    pub(crate) fn set_max_connections(&self, limit: u32) {
+        self.max_connections.store(limit, Ordering::Relaxed);
+    }
+
+    pub(super) fn accept(self: &Arc<Self>) -> Option<Accepted> {
+        let limit = self.max_connections.load(Ordering::Relaxed);
+        let free = |count: u32| (count < limit).then(|| count + 1);
+        let counted = self.accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
+        counted.is_ok().then(|| Accepted(self.clone()))
+    }
+
+    /// Marks that the process is going away.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// True once the process is going away.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The metrics of the process.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.0.accepted.fetch_sub(1, Ordering::Relaxed);
+    }
+}
