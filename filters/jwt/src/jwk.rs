@@ -1,18 +1,17 @@
 //! Key sets (RFC 7517), and what each key may verify.
 //!
-//! Which algorithms a key verifies is derived from the key alone. A token says which one it used; it never chooses.
+//! Which algorithms a key verifies is derived from the key alone. A token says which one it used; it never chooses. Signatures are verified by
+//! `jsonwebtoken`, with its provider aws-lc-rs. It takes any bytes for a key, so a key is tried out when it is read.
 
 use crate::base64;
 use crate::json::{self, Bounds};
-use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
-    VerificationAlgorithm,
+    RsaPublicKeyComponents, VerificationAlgorithm,
 };
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 use serde_json::{Map, Value};
-use std::fmt;
 
 /// Keys of one set; more are refused as a whole.
 pub const MAX_KEYS: usize = 100;
@@ -41,12 +40,9 @@ pub enum Origin {
 #[derive(Debug)]
 struct Key {
     id: Option<Box<str>>,
-    uses: Vec<(Algorithm, Verifier)>,
-}
-
-enum Verifier {
-    Public(ParsedPublicKey),
-    Secret(Box<hmac::Key>),
+    key: DecodingKey,
+    /// The only algorithms that it may verify.
+    uses: Vec<Algorithm>,
 }
 
 /// A signature algorithm (RFC 7518 section 3.1, RFC 8037).
@@ -93,13 +89,13 @@ const ALL: [(Algorithm, &str); 12] = [
     (Algorithm::EdDsa, "EdDSA"),
 ];
 
-const RSA: [(Algorithm, &RsaParameters); 6] = [
-    (Algorithm::Rs256, &RSA_PKCS1_2048_8192_SHA256),
-    (Algorithm::Rs384, &RSA_PKCS1_2048_8192_SHA384),
-    (Algorithm::Rs512, &RSA_PKCS1_2048_8192_SHA512),
-    (Algorithm::Ps256, &RSA_PSS_2048_8192_SHA256),
-    (Algorithm::Ps384, &RSA_PSS_2048_8192_SHA384),
-    (Algorithm::Ps512, &RSA_PSS_2048_8192_SHA512),
+const RSA: [Algorithm; 6] = [
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
 ];
 
 /// What the keys say of a signature.
@@ -117,6 +113,24 @@ impl Algorithm {
     /// The algorithm of this name, as exactly as RFC 7515 section 4.1.1 wants it. `none` is no algorithm.
     pub fn parse(name: &str) -> Option<Self> {
         ALL.iter().find(|(_, known)| *known == name).map(|(algorithm, _)| *algorithm)
+    }
+
+    fn of_crate(self) -> jsonwebtoken::Algorithm {
+        use jsonwebtoken::Algorithm as Theirs;
+        match self {
+            Self::Hs256 => Theirs::HS256,
+            Self::Hs384 => Theirs::HS384,
+            Self::Hs512 => Theirs::HS512,
+            Self::Rs256 => Theirs::RS256,
+            Self::Rs384 => Theirs::RS384,
+            Self::Rs512 => Theirs::RS512,
+            Self::Ps256 => Theirs::PS256,
+            Self::Ps384 => Theirs::PS384,
+            Self::Ps512 => Theirs::PS512,
+            Self::Es256 => Theirs::ES256,
+            Self::Es384 => Theirs::ES384,
+            Self::EdDsa => Theirs::EdDSA,
+        }
     }
 }
 
@@ -187,10 +201,13 @@ impl Jwks {
             (Some(id), Some(own)) => **own == *id,
             _ => true,
         };
-        let uses = self.keys.iter().filter(may).flat_map(|key| &key.uses);
+        let fitting = self.keys.iter().filter(may).filter(|key| key.uses.contains(&algorithm));
+        let signature = signature.to_vec();
         let mut verdict = Verdict::NoKey;
-        for (_, verifier) in uses.filter(|(own, _)| *own == algorithm).take(MAX_TRIES) {
-            if verifier.verify(message, signature) {
+        for key in fitting.take(MAX_TRIES) {
+            // What `jsonwebtoken::crypto::verify` does with a signature that is still text, by this provider and no other.
+            let verifier = (DEFAULT_PROVIDER.verifier_factory)(&algorithm.of_crate(), &key.key);
+            if verifier.is_ok_and(|verifier| verifier.verify(message, &signature).is_ok()) {
                 return Verdict::Good;
             }
             verdict = Verdict::Bad;
@@ -227,7 +244,7 @@ impl Key {
         if let Some(unsupported @ ("ES512" | "ES256K" | "Ed448")) = algorithm {
             return Err(format!("{unsupported} is not supported; use ES256, ES384 or EdDSA with Ed25519"));
         }
-        let mut uses = match text("kty")? {
+        let (key, mut uses) = match text("kty")? {
             Some("RSA") => rsa(&bytes("n")?, &bytes("e")?)?,
             Some("EC") => {
                 let (algorithm, own, size): (_, &'static dyn VerificationAlgorithm, _) = match curve()? {
@@ -240,14 +257,18 @@ impl Key {
                 if x.len() != size || y.len() != size {
                     return Err(format!("`x` and `y` have to be {size} bytes each"));
                 }
-                vec![(algorithm, point(own, &[&[4], &x[..], &y[..]].concat())?)]
+                let point = [&[4], &x[..], &y[..]].concat();
+                on_curve(own, &point)?;
+                (DecodingKey::from_ec_der(&point), vec![algorithm])
             }
             Some("OKP") => {
                 let curve = curve()?;
                 if curve != "Ed25519" {
                     return Err(format!("curve {curve:?} is not supported; use Ed25519"));
                 }
-                vec![(Algorithm::EdDsa, point(&ED25519, &bytes("x")?)?)]
+                let point = bytes("x")?;
+                on_curve(&ED25519, &point)?;
+                (DecodingKey::from_ed_der(&point), vec![Algorithm::EdDsa])
             }
             Some("oct") if origin == Origin::Fetched => {
                 return Err(
@@ -260,16 +281,17 @@ impl Key {
             None => return Err("`kty` is missing".to_owned()),
         };
         if let Some(written) = algorithm {
-            uses.retain(|(algorithm, _)| Algorithm::parse(written) == Some(*algorithm));
+            uses.retain(|algorithm| Algorithm::parse(written) == Some(*algorithm));
             if uses.is_empty() {
                 return Err(format!("`alg` {written:?} does not fit the key"));
             }
         }
-        Ok(Some(Self { id, uses }))
+        Ok(Some(Self { id, key, uses }))
     }
 }
 
-type Uses = Vec<(Algorithm, Verifier)>;
+/// A key and what it may verify.
+type Uses = (DecodingKey, Vec<Algorithm>);
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Uses, String> {
     // Some write the zero that ASN.1 puts before a set first bit.
@@ -285,55 +307,31 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Uses, String> {
     if !odd || e == [1] || e.len() > 4 {
         return Err("`e` is no exponent for signatures; use 65537".to_owned());
     }
-    let components = RsaPublicKeyComponents { n, e };
-    let parsed = RSA.iter().map(|(algorithm, parameters)| {
-        let key =
-            components.to_parsed_public_key(parameters).map_err(|error| format!("is no RSA key: {error}"))?;
-        Ok((*algorithm, Verifier::Public(key)))
-    });
-    parsed.collect()
+    let key = DecodingKey::from_rsa_raw_components(&n, &e);
+    RsaPublicKeyComponents { n, e }
+        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+        .map_err(|error| format!("is no RSA key: {error}"))?;
+    Ok((key, RSA.to_vec()))
 }
 
-fn point(algorithm: &'static dyn VerificationAlgorithm, bytes: &[u8]) -> Result<Verifier, String> {
-    // What takes any bytes now would refuse every token later.
-    let key = ParsedPublicKey::new(algorithm, bytes)
-        .map_err(|error| format!("is no point of its curve: {error}"))?;
-    Ok(Verifier::Public(key))
+/// What is no point of its curve would refuse every token later.
+fn on_curve(algorithm: &'static dyn VerificationAlgorithm, point: &[u8]) -> Result<(), String> {
+    let key = ParsedPublicKey::new(algorithm, point);
+    key.map(|_| ()).map_err(|error| format!("is no point of its curve: {error}"))
 }
 
 /// A secret serves the hashes that are no longer than itself (RFC 7518 section 3.2).
 fn secret(bytes: &[u8]) -> Result<Uses, String> {
     let all = [
-        (Algorithm::Hs256, hmac::HMAC_SHA256, 32),
-        (Algorithm::Hs384, hmac::HMAC_SHA384, 48),
-        (Algorithm::Hs512, hmac::HMAC_SHA512, 64),
+        (Algorithm::Hs256, 32),
+        (Algorithm::Hs384, 48),
+        (Algorithm::Hs512, 64),
     ];
     if bytes.len() < 32 {
         return Err(format!("a secret of {} bytes is too short; use 32 or more random ones", bytes.len()));
     }
-    let fitting = all.into_iter().filter(|(.., length)| bytes.len() >= *length);
-    Ok(fitting
-        .map(|(algorithm, hash, _)| (algorithm, Verifier::Secret(Box::new(hmac::Key::new(hash, bytes)))))
-        .collect())
-}
-
-impl Verifier {
-    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        match self {
-            Self::Public(key) => key.verify_sig(message, signature).is_ok(),
-            // In constant time.
-            Self::Secret(key) => hmac::verify(key, message, signature).is_ok(),
-        }
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Public(_) => "Public",
-            Self::Secret(_) => "Secret",
-        })
-    }
+    let fitting = all.into_iter().filter(|(_, length)| bytes.len() >= *length);
+    Ok((DecodingKey::from_secret(bytes), fitting.map(|(algorithm, _)| algorithm).collect()))
 }
 
 #[cfg(test)]

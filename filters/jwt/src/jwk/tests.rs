@@ -3,6 +3,7 @@
 use super::*;
 use crate::base64::encode;
 use crate::tests::support::{P256, RSA, ec_jwk, ed_jwk, rsa_jwk, secret, secret_jwk, sign};
+use aws_lc_rs::hmac;
 use serde_json::json;
 
 fn parse(keys: &[Value]) -> Result<Jwks, String> {
