@@ -34,7 +34,7 @@ mod upstream;
 mod worker;
 pub mod xfcc;
 
-pub(crate) use canonicalise::canonicalise;
+pub(crate) use canonicalise::{canonicalise, client_of};
 pub use limits::{LIMITS, Limit};
 pub(crate) use listener::Socket;
 pub(crate) use worker::{Command, run};

@@ -198,3 +198,17 @@ async fn the_keys_of_the_last_run_serve_the_next_and_the_metrics_tell_of_them() 
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test]
+async fn policies_are_asked_about_tokens_that_were_verified() {
+    let (issuer, application) = (Issuer::new("one"), Upstream::start().await);
+    let rule = format!("{{jwtRules: [{{issuer: \"http://issuer.mesh\", jwks: '{}'}}]}}", issuer.jwks());
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n\
+        spec: {rules: [{from: [{source: {requestPrincipals: [\"http://issuer.mesh/alice\"]}}]}]}\n";
+    let proxy = start(&format!("{}{policy}", authentication("users", &rule)), &application, "").await;
+    assert_eq!(with_token(&proxy, &issuer.token("alice")).await.status, 200);
+    assert_eq!(with_token(&proxy, &issuer.token("bob")).await.status, 403);
+    assert_eq!(ask(&proxy, &[]).await.status, 403, "who has no token is nobody");
+    let forged = with_token(&proxy, &Issuer::new("one").token("alice")).await;
+    assert_eq!((forged.status.as_u16(), &*forged.text()), (401, "Jwt verification fails"));
+}

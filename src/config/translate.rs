@@ -21,6 +21,7 @@ mod reuse;
 mod routes;
 mod rules;
 mod scope;
+mod security;
 mod service;
 mod settings;
 mod tables;

@@ -1,6 +1,6 @@
 //! Asks the authorization policies of a port.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,13 +19,13 @@ pub(super) fn ask(
     listener: &Listener,
     http: &Http,
     head: &Parts,
-    local: SocketAddr,
+    (client, local): (IpAddr, SocketAddr),
 ) -> (Vec<Step>, Option<Outcome>) {
     let mut steps = Vec::new();
     let Some(settings) = http.port.read(filters::port::authorization) else { return (steps, None) };
     let connection = connection(question, listener, local);
     let request = RequestAttributes { head, token: None };
-    let attributes = Attributes { request: Some(request), ..Attributes::of_connection(&connection) };
+    let attributes = Attributes { connection: &connection, client, request: Some(request) };
     for compiled in settings {
         let mut trace: Vec<TraceStep> = Vec::new();
         let decision = decide(compiled, &attributes, &mut trace);

@@ -6,8 +6,8 @@ use crate::config::fields::nearest;
 use crate::filters;
 use crate::mesh::{self, Address, Balance, Direction, Discovery, EndpointAddress, TransportProtocol};
 use crate::proxy::authority::{Authority, request_authority};
-use crate::proxy::canonicalise;
 use crate::proxy::headers::grpc::is_grpc;
+use crate::proxy::{canonicalise, client_of};
 use crate::snapshot::{ChainQuery, Destination, Http, Listener, Miss, Route, RouteTable, Snapshot};
 use filter_api::{Error, NoTrace, Reason, TraceStep};
 use filter_timeout::parse_grpc_timeout;
@@ -43,6 +43,7 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         origin: listener.mesh.origin.to_string(),
     });
     let before = head.clone();
+    let client = client_of(&http.mesh, &head, question.peer());
     if let Err(error) = canonicalise(&http.mesh, &mut head, question.peer()) {
         found.outcome = refused(&error, "");
         return found;
@@ -50,7 +51,7 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
     found.canonical = differences(&before, &head);
     let ip = question.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let destination = SocketAddr::new(ip, question.port());
-    let (policies, refusal) = policy::ask(question, &listener, &http, &head, destination);
+    let (policies, refusal) = policy::ask(question, &listener, &http, &head, (client, destination));
     found.policies = policies;
     if let Some(refusal) = refusal {
         found.outcome = refusal;

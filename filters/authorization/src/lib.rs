@@ -38,9 +38,8 @@ pub use fuzz::fuzz_paths;
 pub use settings::{Action, Condition, DestinationPort, Operation, Policy, Rule, Settings, Source};
 
 use filter_api::{
-    ConnectionFacts, Cx, Error, Filter, FilterPlace, NoTrace, Protocol, Reason, Request, Spec, Step, Verdict,
+    ConnectionFacts, Error, Filter, FilterPlace, NoTrace, Protocol, Reason, Request, Spec, Step, Verdict,
 };
-use std::net::IpAddr;
 
 /// The filter. See the crate's documentation.
 #[derive(Debug)]
@@ -78,10 +77,13 @@ impl Filter for Authorization {
     /// Several lists of policies have to allow a request, each for itself.
     fn on_request(settings: &[Compiled], request: Request) -> Step<()> {
         let cx = &request.cx;
-        let token = cx.facts.borrow().token.clone();
+        let (client, token) = {
+            let facts = cx.facts.borrow();
+            (facts.client, facts.token.clone())
+        };
         let attributes = Attributes {
             connection: &cx.connection,
-            client: remote_ip(cx),
+            client: client.unwrap_or_else(|| cx.connection.remote.ip()),
             request: Some(RequestAttributes { head: &request.head, token: token.as_deref() }),
         };
         for compiled in settings {
@@ -92,9 +94,4 @@ impl Filter for Authorization {
         }
         Step::Continue(request, ())
     }
-}
-
-/// The address of the client behind the peer: policies' `remote.ip`.
-fn remote_ip(cx: &Cx) -> IpAddr {
-    cx.connection.remote.ip()
 }

@@ -15,6 +15,7 @@ use crate::{
 };
 use filter_api::{ConnectionFacts, Keep, NoTrace, Peer, Principal, Protocol, Spec, TlsFacts, Token};
 use http::request;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -24,6 +25,8 @@ struct Asked {
     connection: ConnectionFacts,
     head: request::Parts,
     token: Option<Arc<Token>>,
+    /// The client, where it is not the peer.
+    client: Option<IpAddr>,
 }
 
 impl Asked {
@@ -33,6 +36,7 @@ impl Asked {
             connection: connection(Protocol::Http1),
             head: request.body(()).unwrap().into_parts().0,
             token: None,
+            client: None,
         }
     }
 
@@ -80,7 +84,9 @@ impl Asked {
 
     fn attributes(&self) -> Attributes<'_> {
         let request = RequestAttributes { head: &self.head, token: self.token.as_deref() };
-        Attributes { request: Some(request), ..Attributes::of_connection(&self.connection) }
+        let of_connection = Attributes::of_connection(&self.connection);
+        let client = self.client.unwrap_or(of_connection.client);
+        Attributes { request: Some(request), client, ..of_connection }
     }
 }
 

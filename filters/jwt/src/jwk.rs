@@ -322,11 +322,7 @@ fn on_curve(algorithm: &'static dyn VerificationAlgorithm, point: &[u8]) -> Resu
 
 /// A secret serves the hashes that are no longer than itself (RFC 7518 section 3.2).
 fn secret(bytes: &[u8]) -> Result<Uses, String> {
-    let all = [
-        (Algorithm::Hs256, 32),
-        (Algorithm::Hs384, 48),
-        (Algorithm::Hs512, 64),
-    ];
+    let all = [(Algorithm::Hs256, 32), (Algorithm::Hs384, 48), (Algorithm::Hs512, 64)];
     if bytes.len() < 32 {
         return Err(format!("a secret of {} bytes is too short; use 32 or more random ones", bytes.len()));
     }

@@ -18,7 +18,9 @@ pub(super) fn stand_in(
     source: &Arc<Source>,
     findings: &[Finding],
 ) -> Option<Arc<Resource>> {
-    if !matches!(key.kind, Kind::AuthorizationPolicy | Kind::RequestAuthentication) {
+    let closes = [Kind::AuthorizationPolicy, Kind::RequestAuthentication, Kind::PeerAuthentication]
+        .contains(&key.kind);
+    if !closes {
         return None;
     }
     let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);

@@ -354,3 +354,30 @@ proptest! {
         fuzz_yaml(pieces.concat().as_bytes());
     }
 }
+
+#[test]
+fn a_rejected_security_object_has_a_stand_in_for_its_scope() {
+    let closed = |kind: &str, spec: &str| {
+        let yaml = format!(
+            "apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec: {spec}\n"
+        );
+        let reading = read(&yaml);
+        let object = reading.objects.into_iter().next().unwrap();
+        assert!(object.resource.is_none(), "{kind} {spec} is not rejected");
+        match &object.stand_in.unwrap().spec {
+            Spec::Closed(closed) => closed.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (kind, bad) in [
+        ("AuthorizationPolicy", "rules: [{when: [{key: ''}]}]"),
+        ("RequestAuthentication", "jwtRules: [{issuer: ''}]"),
+        ("PeerAuthentication", "mtls: {mode: STRIKT}"),
+    ] {
+        let found = closed(kind, &format!("{{selector: {{matchLabels: {{app: a}}}}, {bad}}}"));
+        let labels: Vec<_> = found.selector.match_labels.into_iter().collect();
+        assert_eq!(labels, [("app".to_owned(), "a".to_owned())], "{kind}");
+        let unreadable = closed(kind, &format!("{{selector: a, {bad}}}"));
+        assert!(unreadable.selector.match_labels.is_empty(), "{kind}: the whole namespace");
+    }
+}

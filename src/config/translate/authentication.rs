@@ -9,32 +9,30 @@ use std::time::Duration;
 
 use super::World;
 use super::index::{Written, origin};
-use super::workloads::is_subset;
-use crate::config::resources::istio::common::{MatchLabels, TargetReference};
+use super::security::{Workload, targets};
+use crate::config::resources::Kind;
 use crate::config::resources::istio::security::{ClaimToHeader, JwtRule, RequestAuthentication};
-use crate::config::resources::{Kind, Resource};
 use crate::mesh::Origin;
 
 /// Istio's time for fetching keys.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The label of the proxies of a Gateway of the Gateway API.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
-
 /// What is asked of tokens; empty where nothing is.
 pub(super) fn settings(world: &World<'_>) -> Vec<Settings> {
     let all = &world.index.request_authentications;
-    let ours = |one: &&Written<'_, RequestAuthentication>| {
-        let targets = one.spec.target_ref.iter().chain(&one.spec.target_refs);
-        holds(world, one.object, one.spec.selector.as_ref(), targets)
-    };
     let root = world.settings.root();
+    let workload = Workload { namespace: world.namespace, root, proxy: world.proxy };
+    let ours = |one: &&Written<'_, RequestAuthentication>| {
+        let targets = targets(one.spec.target_ref.as_ref(), &one.spec.target_refs);
+        workload.has(one.object, one.spec.selector.as_ref(), &targets)
+    };
     let (of_root, own): (Vec<_>, Vec<_>) =
         all.iter().filter(ours).partition(|one| **one.namespace() == *root);
     let rules: Vec<Rule> = of_root.into_iter().chain(own).flat_map(rules).collect();
     let mut broken = Vec::new();
     for one in world.index.closed.iter().filter(|one| one.object.key.kind == Kind::RequestAuthentication) {
-        if holds(world, one.object, Some(&one.spec.selector), one.spec.target_refs.iter()) {
+        let targets: Vec<_> = one.spec.target_refs.iter().collect();
+        if workload.has(one.object, Some(&one.spec.selector), &targets) {
             let message = format!("is rejected ({}): its scope is closed, no token counts", one.spec.message);
             let hint = "correct it; there is no earlier version that could hold in its place";
             world.index.notes.error(one.object, "spec", "closed-scope", message, hint);
@@ -42,27 +40,6 @@ pub(super) fn settings(world: &World<'_>) -> Vec<Settings> {
         }
     }
     if rules.is_empty() && broken.is_empty() { Vec::new() } else { vec![Settings { rules, broken }] }
-}
-
-/// An attached object holds for the proxies of the Gateway that it is attached to; another for the workloads of its namespace that it selects,
-/// from the root namespace for those of all.
-fn holds<'t>(
-    world: &World<'_>,
-    object: &Resource,
-    selector: Option<&MatchLabels>,
-    targets: impl Iterator<Item = &'t TargetReference>,
-) -> bool {
-    let labels = &world.proxy.workload.labels;
-    let own = *object.key.namespace == *world.namespace;
-    let mut targets = targets.peekable();
-    if targets.peek().is_some() {
-        let ours = |target: &TargetReference| {
-            target.kind == "Gateway" && labels.get(GATEWAY_NAME).is_some_and(|name| *name == target.name)
-        };
-        return world.is_gateway() && own && targets.any(ours);
-    }
-    (own || *object.key.namespace == *world.settings.root())
-        && selector.is_none_or(|selector| is_subset(&selector.match_labels, labels))
 }
 
 fn rules<'a>(one: &Written<'a, RequestAuthentication>) -> impl Iterator<Item = Rule> + use<'a> {

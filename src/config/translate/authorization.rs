@@ -8,9 +8,8 @@ use filter_authorization::{
 
 use super::World;
 use super::index::{Index, Written, origin};
+use super::security::{Workload, targets};
 use super::settings::{DOMAIN, Settings};
-use super::workloads::is_subset;
-use crate::config::resources::istio::common::{MatchLabels, TargetReference};
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, Condition as WrittenCondition, Operation as WrittenOperation,
     PolicySource,
@@ -21,9 +20,6 @@ use crate::filters::PortSettings;
 
 /// Policies on trial carry this annotation.
 const DRY_RUN: &str = "istio.io/dry-run";
-/// The label of the proxies of a Gateway API gateway.
-const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
-
 /// The settings of a port, without which it has no policies at all.
 pub(super) fn port_settings(world: &World<'_>, destination_port: DestinationPort) -> PortSettings {
     let mut settings = PortSettings::default();
@@ -199,40 +195,6 @@ fn remark(index: &Index<'_>, written: &Written<'_, AuthorizationPolicy>, proxy: 
             let hint = "capture traffic (`interception: REDIRECT`), or tell requests apart by host or path";
             warn(&format!("spec.rules[{at}]"), "ports-unknown", message, hint);
         }
-    }
-}
-
-/// `targetRef` counts only where there are no `targetRefs`.
-fn targets<'a>(one: Option<&'a TargetReference>, several: &'a [TargetReference]) -> Vec<&'a TargetReference> {
-    if several.is_empty() { one.into_iter().collect() } else { several.iter().collect() }
-}
-
-struct Workload<'a> {
-    namespace: &'a str,
-    root: &'a str,
-    proxy: &'a Proxy,
-}
-
-impl Workload<'_> {
-    /// Whether an object is about this workload. What is attached to an object is about the gateway of that name; in Istio a policy that is
-    /// attached to a Service is its waypoint's, and no sidecar's.
-    fn has(&self, object: &Resource, selector: Option<&MatchLabels>, targets: &[&TargetReference]) -> bool {
-        let owner = &*object.key.namespace;
-        if owner != self.namespace && owner != self.root {
-            return false;
-        }
-        let labels = &self.proxy.workload.labels;
-        if targets.is_empty() {
-            return selector.is_none_or(|selector| is_subset(&selector.match_labels, labels));
-        }
-        let gateway = labels.get(GATEWAY);
-        owner == self.namespace
-            && targets.iter().any(|target| {
-                target.kind == "Gateway"
-                    && target.group.as_deref() == Some("gateway.networking.k8s.io")
-                    && gateway == Some(&target.name)
-                    && target.namespace.as_deref().is_none_or(|of| of.is_empty() || of == self.namespace)
-            })
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use filter_authorization::DestinationPort;
 use filter_transform::{Redirect, Reply};
 
-use super::{World, authentication, authorization};
 use super::host::{full, overlap, with_port};
 use super::index::{Written, origin};
 use super::listeners::{add, add_table, bind, chain, flow_chain, http, listener};
@@ -17,8 +16,8 @@ use super::settings::DOMAIN;
 use super::tcp::{Caller, nets, tcp_flows};
 use super::virtual_services::Bound;
 use super::workloads::is_subset;
+use super::{World, security};
 use crate::config::resources::istio::gateway::{Gateway, Server};
-use crate::filters::PortSettings;
 use crate::mesh::{
     Address, ChainMatch, ChainProtocol, Direction, HttpChain, Listener, Mesh, Name, ProxyProtocol, Route,
     RouteTable, VirtualHost,
@@ -158,10 +157,7 @@ fn add_port(
             edge: true,
             trusted_hops: world.settings.trusted_hops(),
             server_name: world.settings.server_header().into(),
-            filters: PortSettings {
-                jwt: authentication::settings(world),
-                ..authorization::port_settings(world, DestinationPort::Connection)
-            },
+            filters: security::of_requests(world, DestinationPort::Connection),
             ..http(world, &table)
         };
         let hosts = virtual_hosts(world, &servers, port);
@@ -183,7 +179,8 @@ fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut Lis
             bound.hosts.iter().any(|host| narrowed(place.server, &place.gateway, bound, host).is_some())
         })
         .collect();
-    for flow in tcp_flows(world, &bound, Caller { port: Some(port), gateway: &name }) {
+    for mut flow in tcp_flows(world, &bound, Caller { port: Some(port), gateway: &name }) {
+        flow.chain.filters = security::of_connections(world, DestinationPort::Connection);
         let chain = flow_chain(&format!("tcp-{}", listener.chains.len()), flow);
         if chain.matches != ChainMatch::default() {
             listener.chains.push(chain);

@@ -12,12 +12,12 @@ pub(super) use explicit::add as add_explicit;
 use filter_authorization::DestinationPort;
 
 use super::World;
-use super::{authentication, authorization};
 use super::index::origin;
 use super::listeners::{address, http};
 use super::policy::Effective;
 use super::routes::simple_route;
 use super::scope::Scope;
+use super::security;
 use super::service::{Port, Protocol, Service, Source};
 use super::tcp::to_cluster;
 use super::workloads::{is_subset, slice_port};
@@ -26,10 +26,9 @@ use crate::config::resources::istio::common::ConnectionPool;
 use crate::config::resources::istio::sidecar::{CaptureMode, IngressListener};
 use crate::config::resources::kubernetes::ServicePort;
 use crate::config::resources::scalar::IntOrString;
-use crate::filters::PortSettings;
 use crate::mesh::{
     Address, Balance, ChainProtocol, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health,
-    HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, VirtualHost,
+    HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, TcpChain, VirtualHost,
 };
 
 /// Whence the proxy calls the application, so that its own traffic is not captured again.
@@ -77,7 +76,7 @@ impl AppPort<'_, '_> {
         let cluster = self.cluster();
         // The port of a connection that was captured, or came to a listener of its own, is that of the application.
         let http = || Arc::new(inbound_http(world, &cluster, DestinationPort::Connection));
-        let tcp = || Arc::new(to_cluster(&cluster, Pool::default().tcp_idle_timeout, self.origin()));
+        let tcp = || Arc::new(inbound_tcp(world, &cluster, self.origin(), DestinationPort::Connection));
         match self.protocol {
             Protocol::Http | Protocol::Http2 => ChainProtocol::Http(http()),
             Protocol::Detect => ChainProtocol::Detect { http: http(), tcp: tcp() },
@@ -96,11 +95,21 @@ impl AppPort<'_, '_> {
 pub(super) fn inbound_http(world: &World<'_>, routes: &str, port: DestinationPort) -> HttpChain {
     HttpChain {
         server_name: world.settings.server_header().into(),
-        filters: PortSettings {
-            jwt: authentication::settings(world),
-            ..authorization::port_settings(world, port)
-        },
+        filters: security::of_requests(world, port),
         ..http(world, routes)
+    }
+}
+
+/// A chain that carries what is no HTTP to one cluster of the application.
+pub(super) fn inbound_tcp(
+    world: &World<'_>,
+    cluster: &str,
+    origin: Origin,
+    port: DestinationPort,
+) -> TcpChain {
+    TcpChain {
+        filters: security::of_connections(world, port),
+        ..to_cluster(cluster, Pool::default().tcp_idle_timeout, origin)
     }
 }
 

@@ -6,8 +6,8 @@ use crate::config::resources::Resource;
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, PeerAuthentication, RequestAuthentication,
 };
-use filter_jwt::{Jwks, KeyOrigin, output_header};
 use crate::config::translate::authorization;
+use filter_jwt::{Jwks, KeyOrigin, output_header};
 
 pub(super) fn check_peer(spec: &PeerAuthentication, report: &mut Report<'_>) {
     for port in spec.port_level_mtls.keys().filter(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {

@@ -12,6 +12,7 @@ async fn send(policies: Vec<Policy>, asked: Asked, grpc: bool) -> (Response, Cx)
     let cx = Cx::new(Arc::new(asked.connection), slots, Arc::new(()));
     cx.facts.borrow_mut().grpc = grpc;
     cx.facts.borrow_mut().token = asked.token;
+    cx.facts.borrow_mut().client = asked.client;
     let upstream = service_fn(async |_: Request| Ok(Response::new(StatusCode::NO_CONTENT)));
     let layer = FilterLayer::<Authorization>::new(SLOT).layer(upstream);
     let request = Request { head: asked.head, body: Body::empty(), cx: cx.clone() };
@@ -60,6 +61,19 @@ async fn a_request_that_no_rule_allows_leaves_the_clause_that_failed() {
     let failed = facts.records[0].ruling.as_deref().unwrap().failed.as_ref().unwrap();
     let texts = (&*failed.key, &*failed.expected, &*failed.actual);
     assert_eq!(texts, ("from.source.namespaces", "ops", "cluster.local/ns/shop/sa/cart"));
+}
+
+#[tokio::test]
+async fn the_remote_address_is_that_of_the_client_whom_trusted_hops_name() {
+    let policies =
+        || vec![policy("p", Action::Allow, vec![when("remote.ip", ["198.51.100.1", "192.0.2.7"])])];
+    let status = async |client: Option<&str>| {
+        let asked = Asked { client: client.map(|client| client.parse().unwrap()), ..Asked::get("/") };
+        send(policies(), asked, false).await.0.head.status
+    };
+    assert_eq!(status(Some("198.51.100.1")).await, StatusCode::NO_CONTENT);
+    assert_eq!(status(Some("203.0.113.9")).await, StatusCode::FORBIDDEN, "the peer alone does not count");
+    assert_eq!(status(None).await, StatusCode::NO_CONTENT, "without a word of hops it is the peer");
 }
 
 #[tokio::test]

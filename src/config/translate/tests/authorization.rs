@@ -111,6 +111,66 @@ fn the_port_of_the_application_is_known_where_there_is_one_alone() {
     assert_eq!(port(&(proxy(captured) + &all)), DestinationPort::Connection);
 }
 
+/// What connections that are no HTTP are asked for, by chain.
+fn bytes(mesh: &Mesh) -> Vec<(String, Option<DestinationPort>)> {
+    let chains = mesh.listeners.values().filter(|one| one.direction != crate::mesh::Direction::Outbound);
+    let chains = chains.flat_map(|listener| listener.chains.iter().chain(&listener.default_chain));
+    let tcp = chains.filter_map(|chain| match &chain.protocol {
+        ChainProtocol::Tcp(tcp) | ChainProtocol::Detect { tcp, .. } => Some((chain, tcp)),
+        _ => None,
+    });
+    tcp.map(|(chain, tcp)| {
+        assert!(tcp.filters.jwt.is_empty(), "bytes bring no token");
+        let asked = tcp.filters.authorization.first().map(|settings| settings.destination_port);
+        (chain.name.to_string(), asked)
+    })
+    .collect()
+}
+
+#[test]
+fn connections_that_are_no_http_meet_the_policies_too() {
+    let all = policy("shop", "all", "{rules: [{}]}");
+    let some = |chains: &[(&str, DestinationPort)]| -> Vec<_> {
+        chains.iter().map(|(name, port)| ((*name).to_owned(), Some(*port))).collect()
+    };
+    assert_eq!(bytes(&run(&(proxy(ME) + &all)).mesh), some(&[("inbound", DestinationPort::Fixed(9080))]));
+    let unix = "{workload: {labels: {app: me}}, inbound: {application: 'unix:/app'}}";
+    assert_eq!(bytes(&run(&(proxy(unix) + &all)).mesh), some(&[("inbound", DestinationPort::Unknown)]));
+    let ports = "[{name: tcp-db, port: 5432, targetPort: 5432}, {name: any, port: 80, targetPort: 8080}]";
+    let captured = proxy("{interception: REDIRECT, workload: {labels: {app: me}}}") + &service("me", ports);
+    let connection = DestinationPort::Connection;
+    assert_eq!(
+        bytes(&run(&(captured.clone() + &all)).mesh),
+        some(&[
+            ("0.0.0.0_5432", connection),
+            ("0.0.0.0_8080", connection),
+            ("virtualInbound-catchall", connection)
+        ])
+    );
+    assert!(bytes(&run(&captured).mesh).iter().all(|(_, asked)| asked.is_none()));
+}
+
+#[test]
+fn a_gateway_judges_the_connections_that_it_passes_on() {
+    let yaml = proxy("{role: Gateway, workload: {labels: {app: edge}}}")
+        + "
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: db, namespace: shop}
+spec: {selector: {app: edge}, servers: [{port: {number: 5432, name: tcp, protocol: TCP}, hosts: ['*']}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: db, namespace: shop}
+spec: {hosts: ['*'], gateways: [db], tcp: [{route: [{destination: {host: db.shop.svc.cluster.local, port: {number: 5432}}}]}]}
+"
+        + &policy("shop", "all", "{rules: [{}]}");
+    let found = bytes(&run(&yaml).mesh);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1, Some(DestinationPort::Connection));
+}
+
 #[test]
 fn a_workload_without_policies_has_no_filter() {
     assert!(chain(&run(&proxy(ME)).mesh).filters.authorization.is_empty());
