@@ -113,7 +113,7 @@ fn virtual_host(number: usize) -> VirtualHost {
     };
     VirtualHost {
         name: format!("{host}:80").into(),
-        domains: vec![host, format!("{short}.svc"), short],
+        domains: [host, format!("{short}.svc"), short].into_iter().collect(),
         routes: vec![rule(PathMatch::Prefix("/api/".to_owned())), rule(PathMatch::Any)],
         origin: Origin::BUILT_IN,
     }

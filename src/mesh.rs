@@ -5,19 +5,24 @@
 //! update which leaves a part unchanged also leaves its pointer unchanged and the compiler reuses what it built from it.
 
 mod cluster;
+mod domains;
+mod labels;
 mod listener;
-
+mod name;
 mod route;
 
 pub use cluster::{
     Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health, Keepalive, Locality, Pool,
     ServiceName, UpstreamProtocol, Workload,
 };
-pub use filter_api::{ObjectName, Origin, Place};
+pub use domains::Domains;
+pub use filter_api::{Locate, ObjectName, Origin, Place, Source};
+pub use labels::{Labels, Word};
 pub use listener::{
     Address, ChainMatch, ChainProtocol, Direction, FilterChain, HttpChain, Interception, Listener,
     PathNormalization, ProxyProtocol, ProxyProtocolVersion, TcpChain, TcpTarget, TransportProtocol,
 };
+pub use name::{Name, forget_names, name};
 pub use route::{
     Action, HeaderMatch, PathMatch, QueryMatch, Route, RouteAction, RouteMatch, RouteTable, StringMatch,
     ValueMatch, VirtualHost, WeightedCluster,
@@ -26,9 +31,6 @@ pub use route::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// An interned name: of a listener, a route table, a cluster, a workload.
-pub type Name = Arc<str>;
 
 /// Everything one proxy has to serve, as some source described it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ mod canonicalise;
 mod carried;
 mod check;
 mod cluster;
+mod coalesce;
 mod connection;
 mod counts;
 pub mod detect;

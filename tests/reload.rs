@@ -188,6 +188,38 @@ async fn a_file_that_does_not_parse_keeps_every_object_it_held() {
 }
 
 #[tokio::test]
+async fn lines_that_moved_are_told_though_nothing_else_changed() {
+    let up = Upstream::start().await;
+    let objects = service("up.shop", "HTTP", &[up.address])
+        + &virtual_service("up.shop", "http: [{name: all, route: [{destination: {host: up.shop}}]}]");
+    let proxy = Proxy::start(&objects).await;
+    let page = |path: &str| {
+        let request = get("localhost", path);
+        let admin = proxy.page("admin");
+        async move { fetch(admin, request).await.text() }
+    };
+    // The place after `marker`, as `objects.yaml:LINE:`.
+    let line = |text: &str, marker: &str| -> usize {
+        let from = text.find(marker).unwrap_or_else(|| panic!("no {marker} in {text}"));
+        let after = text[from..].split_once("objects.yaml:").unwrap().1;
+        after.split_once(':').unwrap().0.parse().unwrap()
+    };
+    let explain = "/explain?method=GET&url=http://up.shop/&format=text";
+    let before = line(&page(explain).await, "spec.http[0]");
+    let dumped: serde_json::Value = serde_json::from_str(&page("/config_dump").await).unwrap();
+    proxy.edit(OBJECTS, &format!("# 1\n# 2\n# 3\n# 4\n# 5\n{objects}")).await;
+    assert_eq!(line(&page(explain).await, "spec.http[0]"), before + 5);
+    let moved: serde_json::Value = serde_json::from_str(&page("/config_dump").await).unwrap();
+    let lines = |dump: &serde_json::Value| -> Vec<u64> {
+        let clusters = dump["mesh"]["clusters"].as_object().unwrap().values();
+        clusters.filter_map(|cluster| cluster["origin"]["Object"]["place"]["line"].as_u64()).collect()
+    };
+    let shifted: Vec<_> = lines(&dumped).iter().map(|line| line + 5).collect();
+    assert!(!shifted.is_empty());
+    assert_eq!(lines(&moved), shifted);
+}
+
+#[tokio::test]
 async fn an_invalid_object_keeps_its_own_old_version_and_the_rest_goes_on() {
     let up = Upstream::start().await;
     let with = |status: &str, other: u16| {

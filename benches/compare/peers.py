@@ -48,6 +48,7 @@ ISTIO_LINE = (
 
 def write(name, text):
     path = f"{W}/{name}"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
         file.write(text)
     return path
@@ -122,7 +123,8 @@ def ours(scenario):
     if "mtls" in (down, up) or scenario in ("filt", "jwt"):
         return None     # not implemented yet
     protocol = "GRPC" if scenario == "grpc" else "HTTP2" if up == "h2" else "HTTP"
-    config = write("ours.yaml", f"""apiVersion: sidegate.io/v1alpha1
+    # In a folder of its own: ours watches the folder, and the load generator writes its log into the one above.
+    config = write("ours/ours.yaml", f"""apiVersion: sidegate.io/v1alpha1
 kind: Proxy
 metadata: {{name: bench, namespace: bench}}
 spec:

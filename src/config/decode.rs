@@ -1,19 +1,19 @@
 //! Turns the text of a file into typed objects, and says of each what is wrong with it.
 
-mod agree;
 mod body;
 mod closed;
 mod identity;
 mod list;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::fields::{self, About, Mark};
 use super::finding::{Finding, Severity};
-use super::resources::{Kind, ObjectKey, Resource, Source};
+use super::resources::{Kind, ObjectKey, Placement, Resource};
 use super::spans::{self, Document, Fault, Outline, Place};
 use super::validate;
 use identity::Identity;
@@ -84,24 +84,13 @@ pub fn fuzz_yaml(bytes: &[u8]) {
     }
 }
 
-fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading: &mut Reading) {
+fn one(file: &Arc<Path>, document: Document, strictness: Strictness, reading: &mut Reading) {
     if list::is_list(&document.outline) {
         match list::items(&document) {
-            Ok(items) => {
-                for item in items {
-                    let list::Item { text, outline } = item;
-                    let first_line = outline.position(Outline::ROOT).0;
-                    one(
-                        file,
-                        Document { text: &text, first_line, outline, faults: Vec::new() },
-                        strictness,
-                        reading,
-                    );
-                }
-            }
+            Ok(items) => items.for_each(|item| one(file, item, strictness, reading)),
             Err(faults) => {
                 reading.unreadable = true;
-                reading.findings.extend(faults.into_iter().map(|fault| from_fault(file, None, fault)));
+                reading.findings.extend(faults.iter().map(|fault| from_fault(file, None, fault.clone())));
             }
         }
         return;
@@ -118,16 +107,16 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
             return;
         }
     };
-    let Document { text, first_line, outline, faults } = document;
-    let source = Arc::new(Source::new(Arc::clone(file), &outline));
-    let place = source.place("");
+    let Document { outline, faults } = document;
+    let placement = Arc::new(Placement::new(Arc::clone(file), &outline));
+    let place = placement.place("");
     let mut findings: Vec<_> = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault)).collect();
-    let mut report = Report { key: &key, outline: &outline, source: &source, findings: &mut findings };
+    let mut report = Report { key: &key, outline: &outline, placement: &placement, findings: &mut findings };
     report.marks(strictness);
     let mut resource = None;
     // A document with duplicate keys has no single meaning, so nothing further can be said about it.
     if !report.is_rejected() {
-        resource = body::body(&mut report, text, first_line);
+        resource = body::body(&mut report);
         if let Some(resource) = &resource {
             validate::validate(resource, &mut report);
         }
@@ -137,7 +126,7 @@ fn one(file: &Arc<Path>, document: Document<'_>, strictness: Strictness, reading
     }
     let stand_in = match &resource {
         Some(_) => None,
-        None => closed::stand_in(&key, &outline, &source, &findings),
+        None => closed::stand_in(&key, &outline, &placement, &findings),
     };
     reading.objects.push(Object { key, place, resource: resource.map(Arc::new), stand_in, findings });
 }
@@ -159,7 +148,7 @@ fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Fin
 pub struct Report<'a> {
     key: &'a ObjectKey,
     outline: &'a Outline,
-    source: &'a Arc<Source>,
+    placement: &'a Arc<Placement>,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -198,7 +187,7 @@ impl Report<'_> {
             code,
             object: Some(self.key.clone()),
             field: field.to_owned(),
-            place: Some(self.source.place(field)),
+            place: Some(self.placement.place(field)),
             message,
             hint,
         });

@@ -143,10 +143,7 @@ impl Walk<'_> {
     fn known_or_not(&mut self, key: &str, node: usize, object: usize) {
         let Type::Object { name, fields } = self.shape.kind(object) else { return };
         match fields.get(key) {
-            Some(&field) => {
-                let mark = if self.quiet { None } else { table::mark(name, key) };
-                self.field(key, node, field, mark);
-            }
+            Some(field) => self.field(key, node, field.at, field.mark.filter(|_| !self.quiet)),
             None if table::is_foreign(name, key) => {}
             None => self.unknown(key, fields.keys().map(String::as_str)),
         }

@@ -6,6 +6,7 @@ pub mod kubernetes;
 pub mod proxy;
 pub mod scalar;
 pub mod string_match;
+pub mod unread;
 
 use std::fmt;
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::spans::{Outline, Place, Places};
+use crate::mesh::{self, ObjectName, Source};
 use istio::common::{MatchLabels, TargetReference};
 use istio::destination_rule::DestinationRule;
 use istio::gateway::Gateway;
@@ -39,15 +41,34 @@ pub struct Resource {
     pub meta: Meta,
     /// What it says.
     pub spec: Spec,
-    /// Where it stands.
+    /// Where this version of it stands.
+    pub placement: Arc<Placement>,
+    /// What parts of the mesh say they come from: one for all versions of the object.
     pub source: Arc<Source>,
 }
 
 impl Resource {
+    /// The first version of an object.
+    #[must_use]
+    pub fn new(key: ObjectKey, meta: Meta, spec: Spec, placement: Arc<Placement>) -> Self {
+        let name = ObjectName {
+            kind: mesh::name(key.kind.name()),
+            namespace: Arc::clone(&key.namespace),
+            name: Arc::clone(&key.name),
+        };
+        let places = Arc::clone(&placement) as Arc<dyn mesh::Locate>;
+        Self { key, meta, spec, placement, source: Arc::new(Source::object(name, Some(places))) }
+    }
+
+    /// Says that this is the version which holds: parts of the mesh, however old, tell its places from now on.
+    pub fn hold(&self) {
+        self.source.follow(Arc::clone(&self.placement) as Arc<dyn mesh::Locate>);
+    }
+
     /// The place of a field such as `spec.http[0].route`, or of its nearest ancestor that was written.
     #[must_use]
     pub fn place(&self, field_path: &str) -> Place {
-        self.source.place(field_path)
+        self.placement.place(field_path)
     }
 }
 
@@ -84,21 +105,21 @@ impl Serialize for ObjectKey {
     }
 }
 
-/// Where an object stands: its file, and the places of its fields.
+/// Where one version of an object stands: its file, and the places of its fields.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct Placement {
     file: Arc<Path>,
     places: Places,
 }
 
-impl Source {
-    /// The object whose fields `outline` places in `file`.
+impl Placement {
+    /// The version whose fields `outline` places in `file`.
     #[must_use]
     pub fn new(file: Arc<Path>, outline: &Outline) -> Self {
         Self { file, places: Places::new(outline) }
     }
 
-    /// The file that holds the object.
+    /// The file that holds it.
     #[must_use]
     pub fn file(&self) -> &Arc<Path> {
         &self.file
@@ -109,6 +130,13 @@ impl Source {
     pub fn place(&self, field_path: &str) -> Place {
         let (line, column) = self.places.locate(field_path);
         Place { file: Arc::clone(&self.file), line, column }
+    }
+}
+
+impl mesh::Locate for Placement {
+    fn locate(&self, field: &str) -> mesh::Place {
+        let Place { file, line, column } = self.place(field);
+        mesh::Place { file, line, column }
     }
 }
 
@@ -128,33 +156,33 @@ pub struct Closed {
 #[non_exhaustive]
 pub enum Spec {
     /// Routes of hosts.
-    VirtualService(VirtualService),
+    VirtualService(Box<VirtualService>),
     /// The policy towards a host.
     DestinationRule(Box<DestinationRule>),
     /// A service that Kubernetes does not know.
-    ServiceEntry(ServiceEntry),
+    ServiceEntry(Box<ServiceEntry>),
     /// A workload outside of Kubernetes.
-    WorkloadEntry(WorkloadEntry),
+    WorkloadEntry(Box<WorkloadEntry>),
     /// What a workload sees and listens on.
-    Sidecar(Sidecar),
+    Sidecar(Box<Sidecar>),
     /// Servers at the edge.
     Gateway(Gateway),
     /// Whether callers must use mutual TLS.
-    PeerAuthentication(PeerAuthentication),
+    PeerAuthentication(Box<PeerAuthentication>),
     /// Which tokens count.
-    RequestAuthentication(RequestAuthentication),
+    RequestAuthentication(Box<RequestAuthentication>),
     /// Who may do what.
-    AuthorizationPolicy(AuthorizationPolicy),
+    AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// Traces, metrics and access logs.
-    Telemetry(Telemetry),
+    Telemetry(Box<Telemetry>),
     /// A security object that does not hold and has no earlier version: what it would have been about is closed.
-    Closed(Closed),
+    Closed(Box<Closed>),
     /// A Kubernetes Service.
     Service(Service),
     /// Endpoints of a Kubernetes Service.
     EndpointSlice(EndpointSlice),
     /// A Kubernetes ConfigMap of no special meaning.
-    ConfigMap(ConfigMap),
+    ConfigMap(Box<ConfigMap>),
     /// Istio's own ConfigMap: the settings of the mesh.
     MeshConfig(Box<MeshConfig>),
     /// A namespace; its labels are in the resource's `meta`.

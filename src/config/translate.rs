@@ -33,7 +33,10 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
+
+use rustc_hash::FxHashSet;
 
 pub use check::check;
 
@@ -48,7 +51,7 @@ use self::workloads::Workloads;
 use super::finding::Finding;
 use super::resources::proxy::{Interception, Proxy, Role};
 use super::resources::{Resource, Spec};
-use crate::mesh::{Locality, Mesh, Node};
+use crate::mesh::{Locality, Mesh, Name, Node, forget_names};
 
 /// What is translated, and for whom.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +74,7 @@ pub struct Output {
 /// Translates the objects for one proxy. Parts that equal those of `previous` are those of `previous`: the same pointers.
 #[must_use]
 pub fn translate(input: &Input<'_>, previous: Option<&Mesh>) -> Output {
-    let world = World::new(input);
+    let world = World::new(input, previous);
     let scope = Scope::new(&world);
     let mut mesh = Mesh {
         node: Arc::new(world.node.clone()),
@@ -96,6 +99,7 @@ pub fn translate(input: &Input<'_>, previous: Option<&Mesh>) -> Output {
     if let Some(previous) = previous {
         reuse::reuse(&mut mesh, previous);
     }
+    forget_names();
     Output { mesh, findings: world.index.notes.take() }
 }
 
@@ -103,6 +107,8 @@ pub fn translate(input: &Input<'_>, previous: Option<&Mesh>) -> Output {
 #[derive(Debug)]
 struct World<'a> {
     index: Index<'a>,
+    /// The model in force: a part that it has as well is not held twice, not even for a moment.
+    previous: Option<&'a Mesh>,
     settings: Settings<'a>,
     /// The Proxy, and the object that holds it.
     proxy: &'a Proxy,
@@ -111,6 +117,8 @@ struct World<'a> {
     node: Node,
     services: Vec<Service<'a>>,
     by_host: HostMap<Vec<usize>>,
+    /// The names of clusters that were given out: routes and clusters hold the same ones.
+    cluster_names: RefCell<FxHashSet<Name>>,
     workloads: Workloads<'a>,
     bound: Vec<Bound<'a>>,
     rules: Rules<'a>,
@@ -119,7 +127,7 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(input: &Input<'a>) -> Self {
+    fn new(input: &Input<'a>, previous: Option<&'a Mesh>) -> Self {
         static DEFAULT: LazyLock<Proxy> = LazyLock::new(Proxy::default);
         let proxy = if let Spec::Proxy(proxy) = &input.proxy.spec { proxy } else { &*DEFAULT };
         let namespace: &'a str = &input.proxy.key.namespace;
@@ -137,6 +145,7 @@ impl<'a> World<'a> {
         let node = node(proxy, settings.trust_domain(proxy), input.proxy);
         Self {
             index,
+            previous,
             settings,
             proxy,
             object: input.proxy,
@@ -144,6 +153,7 @@ impl<'a> World<'a> {
             node,
             services,
             by_host,
+            cluster_names: RefCell::default(),
             workloads,
             bound,
             rules,

@@ -1,8 +1,7 @@
 //! Clusters and their endpoints: whom we call, and how.
 
-use super::{Name, Origin, ProxyProtocolVersion};
+use super::{Labels, Name, Origin, ProxyProtocolVersion};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -221,5 +220,5 @@ pub struct Workload {
     /// Cluster it runs in.
     pub cluster: Name,
     /// Its labels: `app`, `version`, what subsets select by.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
 }

@@ -1,6 +1,6 @@
 //! Route tables: host, then ordered rules, then where to.
 
-use super::{Name, Origin};
+use super::{Domains, Name, Origin};
 use crate::filters;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct VirtualHost {
     pub name: Name,
     /// Lower-case domains: `host`, `host:port`, `*.suffix`, `*.suffix:port`, `prefix.*` or `*`. Exact beats suffix (longest first) beats
     /// prefix beats `*`, as in Envoy.
-    pub domains: Vec<String>,
+    pub domains: Domains,
     /// Rules in order; the first that matches wins.
     pub routes: Vec<Route>,
     /// Where it was written.

@@ -1,5 +1,6 @@
 //! HTTP connections: hyper is the codec, the stack does the work.
 
+use super::coalesce;
 use super::connection::{Busy, Downstream, Io, StreamExecutor};
 use super::extended_connect;
 use super::record::Recorded;
@@ -46,8 +47,8 @@ where
     let look = || downstream.look();
     let service =
         HttpService { downstream: downstream.clone(), stack: RefCell::new(stack), resets: Rc::default() };
-    let io = TokioIo::new(io);
     if version == Protocol::Http2 {
+        let (io, sender) = coalesce::collect(io);
         let streams = settings.max_concurrent_streams.max(1);
         let mut builder = http2::Builder::new(StreamExecutor::new(conn.clone()));
         if settings.upgrades {
@@ -62,8 +63,12 @@ where
             .max_header_list_size(settings.max_header_bytes)
             .max_pending_accept_reset_streams(MAX_RESETS)
             .max_local_error_reset_streams(MAX_ERRORS)
-            .serve_connection(io, service);
-        conn.drive(pin!(connection), false, look, http2::Connection::graceful_shutdown).await;
+            .serve_connection(TokioIo::new(io), service);
+        let connection = sender.drive(connection);
+        let graceful = |sending: Pin<&mut coalesce::Sending<_, _>>| {
+            http2::Connection::graceful_shutdown(sending.connection());
+        };
+        conn.drive(pin!(connection), false, look, graceful).await;
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -74,7 +79,7 @@ where
         if headers > CODEC_HEADERS {
             builder.max_headers(headers);
         }
-        let connection = builder.serve_connection(io, service).with_upgrades();
+        let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         conn.drive(pin!(connection), true, look, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 }

@@ -95,7 +95,7 @@ impl LabelCache {
 }
 
 fn workload(registry: &Registry, workload: &Workload, _trust_domain: &str) -> Part {
-    let label = |name: &str| workload.labels.get(name).map_or("", String::as_str);
+    let label = |name: &str| workload.labels.get(name).unwrap_or_default();
     registry.workload(&Labels {
         name: &workload.name,
         namespace: &workload.namespace,

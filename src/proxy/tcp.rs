@@ -98,7 +98,7 @@ pub(super) async fn serve(
             server_name: facts.server_name.as_deref(),
             ..access_log::Record::default()
         };
-        worker.log(&record, &[], &[]);
+        worker.log(record, &[], &[]);
     }
 }
 

@@ -74,6 +74,10 @@ pub(crate) struct Worker {
     pub(super) counts: super::counts::Counts,
 }
 
+/// Events of sockets that are taken from the kernel at a time. What a few dozen connections have read is written again while it is still in
+/// the processor's cache; of hundreds it is not (a tenth of the time for bodies of 64 KiB).
+const EVENTS_PER_TICK: usize = 32;
+
 /// Runs a worker on the current thread until its commands end.
 pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> io::Result<()> {
     run_with(shared, commands, stack::build)
@@ -90,8 +94,10 @@ where
         + Clone
         + 'static,
 {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_io_events_per_tick(EVENTS_PER_TICK)
+        .build_local(Default::default())?;
     runtime.block_on(async move {
         let worker = Rc::new(Worker::new(shared));
         let stack = build(&worker);

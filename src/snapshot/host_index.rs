@@ -55,7 +55,7 @@ impl HostIndex {
             for domain in &host.domains {
                 let first = index.insert(domain, second as u32) as usize;
                 if first != second {
-                    conflicts.push(Conflict { domain: domain.clone(), first, second });
+                    conflicts.push(Conflict { domain: domain.to_owned(), first, second });
                 }
             }
         }

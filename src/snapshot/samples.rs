@@ -59,7 +59,7 @@ pub(crate) fn rule(name: &str, path: PathMatch, clusters: Vec<WeightedCluster>) 
 pub(crate) fn host(name: &str, domains: &[&str], routes: Vec<mesh::Route>) -> Arc<mesh::VirtualHost> {
     Arc::new(mesh::VirtualHost {
         name: name.into(),
-        domains: domains.iter().map(ToString::to_string).collect(),
+        domains: domains.iter().collect(),
         routes,
         origin: Origin::BUILT_IN,
     })

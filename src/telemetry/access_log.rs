@@ -282,7 +282,10 @@ impl Formatter {
     pub fn write(&mut self, format: &Format, record: &Record<'_>, out: &mut Vec<u8>) {
         for piece in &format.pieces {
             match piece {
-                Piece::Literal(bytes) => out.extend_from_slice(bytes),
+                Piece::Literal(bytes) => match **bytes {
+                    [one] => out.push(one),
+                    _ => out.extend_from_slice(bytes),
+                },
                 Piece::Inline(operator) => self.write_inline(format.encoding, operator, record, out),
                 Piece::Typed(operator) => self.write_typed(operator, record, out),
             }
@@ -326,7 +329,8 @@ impl Formatter {
         let start = out.len();
         match value {
             Value::Absent | Value::Text(_) => {}
-            Value::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+            Value::Word(word) => out.extend_from_slice(word),
+            Value::Number(number) => operator::push_number(number, out),
             Value::Flags(flags) => flags.write(out),
             Value::Address(address, part) => part.write(address, out),
             Value::Time(time, None) => self.timestamps.write_millis(time, out),

@@ -14,9 +14,9 @@ impl Timestamps {
     pub fn write_millis(&mut self, time: SystemTime, out: &mut Vec<u8>) {
         let since = since_epoch(time);
         self.write_second(since.as_secs(), out);
-        out.push(b'.');
-        push_padded(u64::from(since.subsec_millis()), 3, out);
-        out.push(b'Z');
+        let millis = since.subsec_millis();
+        let digit = |value: u32| b'0' + (value % 10) as u8;
+        out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
     }
 
     /// Appends `time` in UTC with microseconds, as the proxy's own log shows it.

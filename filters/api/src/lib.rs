@@ -28,7 +28,7 @@ pub use error::{Error, Fault, Reason};
 pub use filter::{Filter, Next, Place as FilterPlace, Spec, Step, Verdict};
 pub use identity::{Peer, Principal, TlsFacts, Token};
 pub use keep::Keep;
-pub use origin::{ObjectName, Origin, Place};
+pub use origin::{Locate, ObjectName, Origin, Place, Source};
 pub use replay::Replay;
 pub use slots::{Slot, Slots};
 pub use trace::{NoTrace, Trace, TraceStep};

@@ -69,7 +69,7 @@ fn mesh(upstream: SocketAddr) -> Mesh {
     };
     let host = VirtualHost {
         name: "h".into(),
-        domains: vec!["shop".into()],
+        domains: ["shop"].into_iter().collect(),
         routes: vec![route],
         origin: Origin::BUILT_IN,
     };

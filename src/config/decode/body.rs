@@ -2,87 +2,64 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Report, agree};
+use super::{Report, value};
 use crate::config::fields;
 use crate::config::resources::istio::mesh_config::MeshConfig;
-use crate::config::resources::kubernetes::{ConfigMap, Meta};
+use crate::config::resources::kubernetes::ConfigMap;
 use crate::config::resources::{Kind, Resource, Spec};
-use crate::config::spans;
+use crate::config::spans::{self, Outline};
 
-#[derive(Deserialize)]
-struct Head {
-    #[serde(default)]
-    metadata: Meta,
-}
-
-#[derive(Deserialize)]
-struct Body<T> {
-    #[serde(default)]
-    spec: T,
-}
-
-/// Decodes an object from the text of its document. `None` when it cannot be, which is then among the findings.
-pub(super) fn body(report: &mut Report<'_>, text: &str, first_line: u32) -> Option<Resource> {
-    let mut decoder = Decoder { report, text, first_line };
-    decoder.check_agreement()?;
-    let meta = decoder.decode::<Head>()?.metadata;
+/// Decodes an object from its document. `None` when it cannot be, which is then among the findings.
+pub(super) fn body(report: &mut Report<'_>) -> Option<Resource> {
+    let mut decoder = Decoder { report };
+    let meta = decoder.under("metadata")?;
     let spec = decoder.spec()?;
-    let (key, source) = (report.key.clone(), Arc::clone(report.source));
-    Some(Resource { key, meta, spec, source })
+    Some(Resource::new(report.key.clone(), meta, spec, Arc::clone(report.placement)))
 }
 
 struct Decoder<'a, 'b> {
     report: &'a mut Report<'b>,
-    text: &'a str,
-    first_line: u32,
 }
 
 impl Decoder<'_, '_> {
     fn spec(&mut self) -> Option<Spec> {
         Some(match self.report.key.kind {
-            Kind::VirtualService => Spec::VirtualService(self.under_spec()?),
-            Kind::DestinationRule => Spec::DestinationRule(Box::new(self.under_spec()?)),
-            Kind::ServiceEntry => Spec::ServiceEntry(self.under_spec()?),
-            Kind::WorkloadEntry => Spec::WorkloadEntry(self.under_spec()?),
-            Kind::Sidecar => Spec::Sidecar(self.under_spec()?),
-            Kind::Gateway => Spec::Gateway(self.under_spec()?),
-            Kind::PeerAuthentication => Spec::PeerAuthentication(self.under_spec()?),
-            Kind::RequestAuthentication => Spec::RequestAuthentication(self.under_spec()?),
-            Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(self.under_spec()?),
-            Kind::Telemetry => Spec::Telemetry(self.under_spec()?),
-            Kind::Service => Spec::Service(self.under_spec()?),
-            Kind::Proxy => Spec::Proxy(Box::new(self.under_spec()?)),
-            Kind::EndpointSlice => Spec::EndpointSlice(self.decode()?),
+            Kind::VirtualService => Spec::VirtualService(Box::new(self.under("spec")?)),
+            Kind::DestinationRule => Spec::DestinationRule(Box::new(self.under("spec")?)),
+            Kind::ServiceEntry => Spec::ServiceEntry(Box::new(self.under("spec")?)),
+            Kind::WorkloadEntry => Spec::WorkloadEntry(Box::new(self.under("spec")?)),
+            Kind::Sidecar => Spec::Sidecar(Box::new(self.under("spec")?)),
+            Kind::Gateway => Spec::Gateway(self.under("spec")?),
+            Kind::PeerAuthentication => Spec::PeerAuthentication(Box::new(self.under("spec")?)),
+            Kind::RequestAuthentication => Spec::RequestAuthentication(Box::new(self.under("spec")?)),
+            Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(Box::new(self.under("spec")?)),
+            Kind::Telemetry => Spec::Telemetry(Box::new(self.under("spec")?)),
+            Kind::Service => Spec::Service(self.under("spec")?),
+            Kind::Proxy => Spec::Proxy(Box::new(self.under("spec")?)),
+            Kind::EndpointSlice => Spec::EndpointSlice(self.decode("", Outline::ROOT)?),
             Kind::ConfigMap => self.config_map()?,
             Kind::Namespace => Spec::Namespace,
-            _ => Spec::Untyped(self.decode::<Body<serde_json::Value>>()?.spec),
+            _ => Spec::Untyped(self.under("spec")?),
         })
     }
 
-    fn under_spec<T: DeserializeOwned + Default>(&mut self) -> Option<T> {
-        Some(self.decode::<Body<T>>()?.spec)
-    }
-
-    fn decode<T: DeserializeOwned>(&mut self) -> Option<T> {
-        match serde_yaml::from_str(self.text) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.refuse(&error);
-                None
-            }
+    /// What stands at a field; its default when nothing does.
+    fn under<T: DeserializeOwned + Default>(&mut self, field: &str) -> Option<T> {
+        match self.report.outline.find(field) {
+            Some(at) => self.decode(field, at),
+            None => Some(T::default()),
         }
     }
 
-    fn check_agreement(&mut self) -> Option<()> {
-        let value = self.decode::<serde_yaml::Value>()?;
-        match agree::difference(self.report.outline, &value) {
-            None => Some(()),
-            Some(field) => {
-                let message = "can be read in two ways";
-                self.report.error("ambiguous-yaml", &field, message, "put the value in double quotes");
+    fn decode<T: DeserializeOwned>(&mut self, field: &str, at: usize) -> Option<T> {
+        match value::decode(self.report.outline, at) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let message = error.to_string();
+                let hint = remedy(&message);
+                self.report.error("bad-value", &error.field(field), message, hint);
                 None
             }
         }
@@ -90,12 +67,12 @@ impl Decoder<'_, '_> {
 
     /// Istio's own ConfigMap is named `istio`, or `istio-REVISION`, and holds the mesh configuration as a text.
     fn config_map(&mut self) -> Option<Spec> {
-        let map: ConfigMap = self.decode()?;
+        let map: ConfigMap = self.decode("", Outline::ROOT)?;
         let name = &*self.report.key.name;
         let text = map.data.get("mesh").filter(|_| name == "istio" || name.starts_with("istio-"));
         match text {
             Some(text) => self.mesh(text),
-            None => Some(Spec::ConfigMap(map)),
+            None => Some(Spec::ConfigMap(Box::new(map))),
         }
     }
 
@@ -123,31 +100,19 @@ impl Decoder<'_, '_> {
         if self.report.is_rejected() {
             return None;
         }
-        match serde_yaml::from_str::<Option<MeshConfig>>(text) {
-            Ok(config) => Some(Spec::MeshConfig(Box::new(config.unwrap_or_default()))),
+        let Some(document) = documents.first() else {
+            return Some(Spec::MeshConfig(Box::default()));
+        };
+        match value::decode::<MeshConfig>(&document.outline, Outline::ROOT) {
+            Ok(config) => Some(Spec::MeshConfig(Box::new(config))),
             Err(error) => {
-                self.report.error("bad-value", FIELD, error.to_string(), "see Istio's MeshConfig");
+                let field = error.field("");
+                let line = document.outline.locate(&field).0;
+                let message = format!("line {line} of the text: `{field}`: {error}");
+                self.report.error("bad-value", FIELD, message, "see Istio's MeshConfig");
                 None
             }
         }
-    }
-
-    /// Turns an error of the decoder into a finding at the field that it speaks of.
-    fn refuse(&mut self, error: &serde_yaml::Error) {
-        let outline = self.report.outline;
-        let text = error.to_string();
-        let text = text.rsplit_once(" at line ").map_or(&*text, |(text, _)| text);
-        // The decoder begins with the path, where it knows one; the place says it in the other cases.
-        let (field, message) = match text.split_once(": ") {
-            Some((path, message)) if outline.find(path).is_some() => (path.to_owned(), message),
-            _ => {
-                let at = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-                let line = u32::try_from(at.0).unwrap_or(u32::MAX).saturating_add(self.first_line - 1);
-                (outline.path_at(line, u32::try_from(at.1).unwrap_or(u32::MAX)), text)
-            }
-        };
-        let (message, hint) = (message.to_owned(), remedy(message));
-        self.report.error("bad-value", &field, message, hint);
     }
 }
 

@@ -1,12 +1,12 @@
 //! What stands in for a security object that is rejected: the scope that it would have had.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::finding::{Finding, Severity};
 use crate::config::resources::istio::common::{MatchLabels, TargetReference};
-use crate::config::resources::{Closed, Kind, ObjectKey, Resource, Source, Spec};
+use crate::config::resources::{Closed, Kind, ObjectKey, Placement, Resource, Spec};
 use crate::config::spans::{Outline, Value};
+use crate::mesh::Labels;
 
 /// The longest text that an outline holds whole.
 const WHOLE: usize = 255;
@@ -15,7 +15,7 @@ const WHOLE: usize = 255;
 pub(super) fn stand_in(
     key: &ObjectKey,
     outline: &Outline,
-    source: &Arc<Source>,
+    placement: &Arc<Placement>,
     findings: &[Finding],
 ) -> Option<Arc<Resource>> {
     let closes = [Kind::AuthorizationPolicy, Kind::RequestAuthentication, Kind::PeerAuthentication]
@@ -35,17 +35,14 @@ pub(super) fn stand_in(
     let (selector, target_refs) = scope.unwrap_or_default();
     let message =
         errors().next().map_or_else(String::new, |error| format!("{}: {}", error.field, error.message));
-    Some(Arc::new(Resource {
-        key: key.clone(),
-        meta: Default::default(),
-        spec: Spec::Closed(Closed { selector: MatchLabels { match_labels: selector }, target_refs, message }),
-        source: Arc::clone(source),
-    }))
+    let closed = Closed { selector: MatchLabels { match_labels: selector }, target_refs, message };
+    let spec = Spec::Closed(Box::new(closed));
+    Some(Arc::new(Resource::new(key.clone(), Default::default(), spec, Arc::clone(placement))))
 }
 
 /// The labels as written; empty without any, `None` where they cannot be read.
-fn selector(outline: &Outline) -> Option<BTreeMap<String, String>> {
-    let Some(at) = outline.find("spec.selector.matchLabels") else { return Some(BTreeMap::new()) };
+fn selector(outline: &Outline) -> Option<Labels> {
+    let Some(at) = outline.find("spec.selector.matchLabels") else { return Some(Labels::default()) };
     let Some(Value::Mapping(entries)) = outline.value(at) else { return None };
     let label = |(key, _, value): &(Box<str>, usize, usize)| match outline.value(*value) {
         Some(Value::Scalar(text, _)) if text.len() < WHOLE => Some((key.to_string(), text.to_string())),

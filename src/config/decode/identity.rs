@@ -18,7 +18,7 @@ pub(super) enum Identity {
     Unknown(Vec<Finding>),
 }
 
-pub(super) fn identify(file: &Arc<Path>, document: &Document<'_>) -> Identity {
+pub(super) fn identify(file: &Arc<Path>, document: &Document) -> Identity {
     let outline = &document.outline;
     let about = |severity, code, field: &str, message: String, hint: &str| {
         let (line, column) = outline.locate(field);
@@ -92,7 +92,7 @@ pub(super) fn identify(file: &Arc<Path>, document: &Document<'_>) -> Identity {
             return unknown("bad-name", field, message, "use lower-case letters, digits, `-` and `.`");
         }
     }
-    Identity::Ours(ObjectKey { kind, namespace: namespace.into(), name: name.into() })
+    Identity::Ours(ObjectKey { kind, namespace: crate::mesh::name(namespace), name: crate::mesh::name(name) })
 }
 
 /// A DNS sub-domain as of RFC 1123, which Kubernetes asks of names.

@@ -32,7 +32,7 @@ pub(super) struct Shape {
 #[derive(Debug)]
 pub(super) enum Type {
     /// A struct: its name and its fields.
-    Object { name: String, fields: BTreeMap<String, usize> },
+    Object { name: String, fields: BTreeMap<String, Field> },
     /// A mapping with free keys.
     Map(usize),
     /// A sequence.
@@ -41,27 +41,32 @@ pub(super) enum Type {
     Leaf,
 }
 
-/// The shape of a typed kind.
+/// A field of a struct.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    /// What may stand there.
+    pub(super) at: usize,
+    /// What the table says of it.
+    pub(super) mark: Option<Mark>,
+}
+
+/// The shape of a typed kind; made when an object of the kind is first met.
 pub(super) fn of(kind: Kind) -> Option<&'static Shape> {
-    static SHAPES: LazyLock<HashMap<Kind, Shape>> = LazyLock::new(|| {
-        HashMap::from([
-            (Kind::VirtualService, Shape::new::<VirtualService>()),
-            (Kind::DestinationRule, Shape::new::<DestinationRule>()),
-            (Kind::ServiceEntry, Shape::new::<ServiceEntry>()),
-            (Kind::WorkloadEntry, Shape::new::<WorkloadEntry>()),
-            (Kind::Sidecar, Shape::new::<Sidecar>()),
-            (Kind::Gateway, Shape::new::<Gateway>()),
-            (Kind::PeerAuthentication, Shape::new::<PeerAuthentication>()),
-            (Kind::RequestAuthentication, Shape::new::<RequestAuthentication>()),
-            (Kind::AuthorizationPolicy, Shape::new::<AuthorizationPolicy>()),
-            (Kind::Telemetry, Shape::new::<Telemetry>()),
-            (Kind::Service, Shape::new::<Service>()),
-            (Kind::EndpointSlice, Shape::new::<EndpointSlice>()),
-            (Kind::ConfigMap, Shape::new::<ConfigMap>()),
-            (Kind::Proxy, Shape::new::<Proxy>()),
-        ])
-    });
-    SHAPES.get(&kind)
+    macro_rules! shapes {
+        ($($kind:ident)*) => {
+            match kind {
+                $(Kind::$kind => {
+                    static SHAPE: LazyLock<Shape> = LazyLock::new(Shape::new::<$kind>);
+                    Some(&*SHAPE)
+                })*
+                _ => None,
+            }
+        };
+    }
+    shapes! {
+        VirtualService DestinationRule ServiceEntry WorkloadEntry Sidecar Gateway PeerAuthentication
+        RequestAuthentication AuthorizationPolicy Telemetry Service EndpointSlice ConfigMap Proxy
+    }
 }
 
 /// The shape of Istio's mesh configuration.
@@ -92,15 +97,15 @@ impl Shape {
         all: &mut Vec<(String, Mark)>,
     ) {
         match self.kind(index) {
-            Type::Object { name, fields } => {
+            Type::Object { fields, .. } => {
                 for (key, field) in fields {
                     let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    let own = inherited.or_else(|| table::mark(name, key)).unwrap_or(Mark::Enforced);
+                    let own = inherited.or(field.mark).unwrap_or(Mark::Enforced);
                     // What stands below a field that is not enforced is not enforced either.
                     let below =
                         matches!(own, Mark::Warned { unless: [], .. } | Mark::Refused { unless: [], .. });
                     all.push((path.clone(), own));
-                    self.list(*field, &path, below.then_some(own), all);
+                    self.list(field.at, &path, below.then_some(own), all);
                 }
             }
             Type::Map(value) => self.list(*value, &format!("{path}[*]"), inherited, all),
@@ -111,7 +116,7 @@ impl Shape {
 
     /// Every struct that can be reached, with its fields.
     #[cfg(test)]
-    pub(super) fn objects(&self) -> impl Iterator<Item = (&String, &BTreeMap<String, usize>)> {
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&String, &BTreeMap<String, Field>)> {
         self.types.iter().filter_map(|kind| match kind {
             Type::Object { name, fields } => Some((name, fields)),
             _ => None,
@@ -157,7 +162,11 @@ impl Builder<'_> {
 
     fn fill(&mut self, index: usize, schema: &Value, name: &str) {
         let kind = if let Some(properties) = schema["properties"].as_object() {
-            let fields = properties.iter().map(|(key, field)| (key.clone(), self.add(field, key))).collect();
+            let fields = properties.iter().map(|(key, field)| {
+                let field = Field { at: self.add(field, key), mark: table::mark(name, key) };
+                (key.clone(), field)
+            });
+            let fields = fields.collect();
             Type::Object { name: name.to_owned(), fields }
         } else if schema["items"].is_object() {
             Type::List(self.add(&schema["items"], name))

@@ -36,7 +36,7 @@ fn unmarked(shape: &Shape, at: usize, seen: &mut BTreeSet<usize>, missing: &mut 
                         missing.insert(format!("{name}.{field}"));
                     }
                     Some(Mark::Warned { unless: [], .. } | Mark::Refused { unless: [], .. }) => {}
-                    Some(_) => unmarked(shape, below, seen, missing),
+                    Some(_) => unmarked(shape, below.at, seen, missing),
                 }
             }
         }

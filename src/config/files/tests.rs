@@ -256,3 +256,64 @@ async fn a_change_that_nobody_tells_is_found_by_looking() {
     watcher.changed().await;
     assert!(start.elapsed() >= Duration::from_secs(10));
 }
+
+#[test]
+fn parts_that_a_reload_keeps_tell_the_new_lines_of_their_object() {
+    use crate::config::resources::{Kind, ObjectKey, Resource};
+    use crate::config::translate::{Input, translate};
+    let folder = TempDir::new().unwrap();
+    write(
+        &folder,
+        "proxy.yaml",
+        "apiVersion: sidegate.io/v1alpha1\nkind: Proxy\nmetadata: {name: me}\nspec: {interception: EXPLICIT}\n",
+    );
+    write(&folder, "a.yaml", &service("a", 80));
+    let mut store = store(&folder);
+    let proxy = |update: &Update| -> Arc<Resource> {
+        let key = ObjectKey { kind: Kind::Proxy, namespace: "default".into(), name: "me".into() };
+        update.resources.iter().find(|resource| resource.key == key).unwrap().clone()
+    };
+    let first = store.reload();
+    let input = Input { resources: &first.resources, proxy: &proxy(&first) };
+    let mesh = translate(&input, None).mesh;
+    let cluster = &mesh.clusters["outbound|80||a.default.svc.cluster.local"];
+    assert!(
+        cluster.origin.to_string().ends_with(&format!("spec.ports[0] ({}:5:16)", path(&folder))),
+        "{:?}",
+        cluster.origin
+    );
+
+    write(&folder, "a.yaml", &format!("# 1\n# 2\n# 3\n# 4\n# 5\n{}", service("a", 80)));
+    let second = store.reload();
+    let input = Input { resources: &second.resources, proxy: &proxy(&second) };
+    let again = translate(&input, Some(&mesh)).mesh;
+    assert!(Arc::ptr_eq(cluster, &again.clusters[&cluster.name]), "nothing else changed");
+    assert_eq!(cluster.origin.place().map(|place| place.line), Some(10));
+    let dumped = serde_json::to_value(&again).unwrap();
+    let dumped = &dumped["clusters"][&*cluster.name]["origin"]["Object"]["place"]["line"];
+    assert_eq!(dumped, 10);
+
+    // A version that does not hold moves nothing.
+    write(&folder, "a.yaml", &format!("# 1\n{}", service("a", 0)));
+    store.reload();
+    assert_eq!(cluster.origin.place().map(|place| place.line), Some(10));
+}
+
+fn path(folder: &TempDir) -> String {
+    folder.path().join("a.yaml").display().to_string()
+}
+
+#[test]
+fn an_object_that_comes_back_in_another_file_is_found_there() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "a.yaml", &service("a", 1));
+    write(&folder, "b.yaml", &format!("# moved\n{}", service("a", 1)));
+    let mut store = store(&folder);
+    let first = store.reload();
+    let source = first.resources[0].source.clone();
+    let origin = crate::mesh::Origin::written(source, "spec".into());
+    assert!(origin.to_string().ends_with("a.yaml:5:1)"), "{origin}");
+    fs::remove_file(folder.path().join("a.yaml")).unwrap();
+    store.reload();
+    assert!(origin.to_string().ends_with("b.yaml:6:1)"), "{origin}");
+}

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{IntOrString, Timestamp};
+use super::unread::Unread;
+use crate::mesh::{Labels, Word};
 
 /// A Kubernetes Service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,49 +15,49 @@ use super::scalar::{IntOrString, Timestamp};
 pub struct Service {
     /// Its virtual address; `None` is headless.
     #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
+    pub cluster_ip: Option<Box<str>>,
     /// Its virtual addresses, one by family.
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Vec<String>,
+    pub cluster_ips: Box<[Box<str>]>,
     /// Its type, `ClusterIP` when absent.
     #[serde(rename = "type")]
     pub service_type: Option<ServiceType>,
     /// Its ports.
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     /// Labels of its pods.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
     /// The DNS name that it stands for.
-    pub external_name: Option<String>,
+    pub external_name: Option<Box<str>>,
     /// Further addresses.
     #[serde(rename = "externalIPs")]
-    pub external_ips: Vec<String>,
+    pub external_ips: Unread<Vec<String>>,
     /// How many families it has.
-    pub ip_family_policy: Option<String>,
+    pub ip_family_policy: Unread<Option<String>>,
     /// Its families.
-    pub ip_families: Vec<String>,
+    pub ip_families: Unread<Vec<String>>,
     /// Affinity of kube-proxy.
-    pub session_affinity: Option<String>,
+    pub session_affinity: Unread<Option<String>>,
     /// Its settings.
-    pub session_affinity_config: Option<SessionAffinityConfig>,
+    pub session_affinity_config: Unread<Option<SessionAffinityConfig>>,
     /// Whether endpoints that are not ready count.
     pub publish_not_ready_addresses: Option<bool>,
     /// `Cluster` or `Local`.
-    pub internal_traffic_policy: Option<String>,
+    pub internal_traffic_policy: Unread<Option<String>>,
     /// `Cluster` or `Local`.
-    pub external_traffic_policy: Option<String>,
+    pub external_traffic_policy: Unread<Option<String>>,
     /// A preference for near endpoints.
-    pub traffic_distribution: Option<String>,
+    pub traffic_distribution: Unread<Option<String>>,
     /// Deprecated address of a load balancer.
     #[serde(rename = "loadBalancerIP")]
-    pub load_balancer_ip: Option<String>,
+    pub load_balancer_ip: Unread<Option<String>>,
     /// Who makes the load balancer.
-    pub load_balancer_class: Option<String>,
+    pub load_balancer_class: Unread<Option<String>>,
     /// Clients of the load balancer.
-    pub load_balancer_source_ranges: Vec<String>,
+    pub load_balancer_source_ranges: Unread<Vec<String>>,
     /// Whether it has node ports.
-    pub allocate_load_balancer_node_ports: Option<bool>,
+    pub allocate_load_balancer_node_ports: Unread<Option<bool>>,
     /// The port of node checks.
-    pub health_check_node_port: Option<u16>,
+    pub health_check_node_port: Unread<Option<u16>>,
 }
 
 /// The type of a Service.
@@ -80,17 +82,17 @@ pub enum ServiceType {
 #[schemars(rename = "KubernetesServicePort")]
 pub struct ServicePort {
     /// Its name, whose prefix may name the protocol.
-    pub name: Option<String>,
+    pub name: Option<Word>,
     /// `TCP` when absent.
-    pub protocol: Option<String>,
+    pub protocol: Option<Word>,
     /// The protocol of the application.
-    pub app_protocol: Option<String>,
+    pub app_protocol: Option<Word>,
     /// The port that clients address.
     pub port: u16,
     /// The port of the pods, by number or name; the same when absent.
     pub target_port: Option<IntOrString>,
     /// The port on each node.
-    pub node_port: Option<u16>,
+    pub node_port: Unread<Option<u16>>,
 }
 
 /// Settings of affinity.
@@ -115,11 +117,11 @@ pub struct ClientIpConfig {
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointSlice {
     /// `IPv4`, `IPv6` or `FQDN`.
-    pub address_type: Option<String>,
+    pub address_type: Option<Word>,
     /// The endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
     /// Their ports.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
 }
 
 /// One endpoint.
@@ -127,7 +129,7 @@ pub struct EndpointSlice {
 #[serde(rename_all = "camelCase", default)]
 pub struct SliceEndpoint {
     /// Its addresses, all of the same workload.
-    pub addresses: Vec<String>,
+    pub addresses: Box<[Box<str>]>,
     /// Whether it is ready.
     pub conditions: Option<EndpointConditions>,
     /// Its host name.
@@ -135,13 +137,13 @@ pub struct SliceEndpoint {
     /// The pod behind it.
     pub target_ref: Option<ObjectReference>,
     /// Its node.
-    pub node_name: Option<String>,
+    pub node_name: Unread<Option<String>>,
     /// Its zone.
-    pub zone: Option<String>,
+    pub zone: Option<Word>,
     /// Zones that should use it.
-    pub hints: Option<EndpointHints>,
+    pub hints: Unread<Option<EndpointHints>>,
     /// Deprecated labels of its place.
-    pub deprecated_topology: BTreeMap<String, String>,
+    pub deprecated_topology: Labels,
 }
 
 /// Whether an endpoint is ready.
@@ -179,19 +181,19 @@ pub struct ForZone {
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectReference {
     /// Its group and version.
-    pub api_version: Option<String>,
+    pub api_version: Unread<Option<String>>,
     /// Its kind.
-    pub kind: Option<String>,
+    pub kind: Unread<Option<String>>,
     /// Its name.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// Its namespace.
-    pub namespace: Option<String>,
+    pub namespace: Unread<Option<String>>,
     /// Its identity.
-    pub uid: Option<String>,
+    pub uid: Unread<Option<String>>,
     /// Its version.
-    pub resource_version: Option<String>,
+    pub resource_version: Unread<Option<String>>,
     /// A part of it.
-    pub field_path: Option<String>,
+    pub field_path: Unread<Option<String>>,
 }
 
 /// A port of the endpoints.
@@ -199,13 +201,13 @@ pub struct ObjectReference {
 #[serde(rename_all = "camelCase", default)]
 pub struct SlicePort {
     /// The name of the service port.
-    pub name: Option<String>,
+    pub name: Option<Word>,
     /// `TCP` when absent.
-    pub protocol: Option<String>,
+    pub protocol: Option<Word>,
     /// The number; absent is any.
     pub port: Option<u16>,
     /// The protocol of the application.
-    pub app_protocol: Option<String>,
+    pub app_protocol: Option<Word>,
 }
 
 /// A Kubernetes ConfigMap.
@@ -225,15 +227,15 @@ pub struct ConfigMap {
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Labels,
     /// When it was made; the older of two objects wins.
     pub creation_timestamp: Option<Timestamp>,
     /// How often its spec was changed.
-    pub generation: Option<u64>,
+    pub generation: Unread<Option<u64>>,
     /// Its version.
-    pub resource_version: Option<String>,
+    pub resource_version: Unread<Option<String>>,
     /// Its identity.
-    pub uid: Option<String>,
+    pub uid: Unread<Option<String>>,
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::istio::mesh_config::MeshConfig;
 use super::istio::sidecar::OutboundMode;
 use super::scalar::{Duration, Quantity};
+use crate::mesh::Labels;
 
 /// One proxy, where it listens and what it knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,7 +94,7 @@ pub struct Workload {
     /// Its service account, `default` when absent.
     pub service_account: Option<String>,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
 }
 
 /// Where something runs.

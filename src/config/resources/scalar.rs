@@ -11,18 +11,20 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::mesh::{Word, name};
+
 pub use base64::Base64;
 pub use duration::Duration;
 pub use quantity::Quantity;
 pub use timestamp::Timestamp;
 
 /// A port by number or by name, as a Kubernetes `targetPort` is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IntOrString {
     /// The number.
     Number(u16),
     /// The name of a container port.
-    Name(String),
+    Name(Word),
 }
 
 impl Serialize for IntOrString {
@@ -93,7 +95,7 @@ impl de::Visitor<'_> for PortVisitor {
                 .map(IntOrString::Number)
                 .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self));
         }
-        Ok(IntOrString::Name(text.to_owned()))
+        Ok(IntOrString::Name(Word(name(text))))
     }
 }
 

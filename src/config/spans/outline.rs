@@ -14,7 +14,7 @@ pub struct Outline {
 /// What stands at a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A scalar: its text, cut at 256 bytes, and whether it was written without quotes.
+    /// A scalar: its text, and whether it was written without quotes.
     Scalar(Box<str>, bool),
     /// The indexes of the items.
     Sequence(Vec<usize>),
@@ -100,7 +100,7 @@ impl Outline {
         self.follow(path).ok().map(|(_, value)| value)
     }
 
-    /// The text of a scalar, cut at 256 bytes.
+    /// The text of a scalar.
     #[must_use]
     pub fn text(&self, path: &str) -> Option<&str> {
         match self.value(self.find(path)?)? {
@@ -132,39 +132,6 @@ impl Outline {
             .ok_or(place)?;
         }
         Ok((place, at))
-    }
-
-    /// The path of the deepest field that begins at or before a position, as a decoder reports it.
-    #[must_use]
-    pub fn path_at(&self, line: u32, column: u32) -> String {
-        let mut best = ((0, 0), String::new());
-        self.search(Self::ROOT, &mut String::new(), (line, column), &mut best);
-        best.1
-    }
-
-    fn search(&self, at: usize, path: &mut String, wanted: (u32, u32), best: &mut ((u32, u32), String)) {
-        let position = self.position(at);
-        if position <= wanted && position >= best.0 {
-            *best = (position, path.clone());
-        }
-        let length = path.len();
-        match self.value(at) {
-            Some(Value::Mapping(entries)) => {
-                for (key, _, value) in entries {
-                    push_key(path, key);
-                    self.search(*value, path, wanted, best);
-                    path.truncate(length);
-                }
-            }
-            Some(Value::Sequence(items)) => {
-                for (index, item) in items.iter().enumerate() {
-                    push_index(path, index);
-                    self.search(*item, path, wanted, best);
-                    path.truncate(length);
-                }
-            }
-            _ => {}
-        }
     }
 }
 

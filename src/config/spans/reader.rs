@@ -13,16 +13,10 @@ pub const MAX_NODES: usize = 200_000;
 /// The largest file that is read.
 pub const MAX_FILE_BYTES: usize = 16 << 20;
 
-const MAX_SCALAR_BYTES: usize = 256;
-
 /// One document of a file.
 #[derive(Debug)]
-pub struct Document<'a> {
-    /// Its own text, from the beginning of a line.
-    pub text: &'a str,
-    /// The line of the file on which the text begins, from 1.
-    pub first_line: u32,
-    /// Where its fields stand.
+pub struct Document {
+    /// What it says, and where.
     pub outline: Outline,
     /// What is wrong with it, although it is YAML: duplicate keys and the like.
     pub faults: Vec<Fault>,
@@ -47,38 +41,25 @@ pub struct Fault {
 
 /// Splits a file into documents. Reading ends at the first error, which comes last.
 #[must_use]
-pub fn read(text: &str) -> (Vec<Document<'_>>, Option<Fault>) {
+pub fn read(text: &str) -> (Vec<Document>, Option<Fault>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", text.len());
         return (Vec::new(), Some(fault("file-too-large", (1, 1), message, "split it into several files")));
     }
-    let lines = line_offsets(text);
-    let offset = |line: usize| lines.get(line.saturating_sub(1)).copied().unwrap_or(text.len());
     let mut documents = Vec::new();
     let mut builder = Builder::default();
-    let mut first_line = 1;
     for event in Parser::new_from_str(text) {
         let (event, span) = match event {
             Ok(event) => event,
-            Err(error) => return (documents, Some(syntax_fault(text, &lines, error.marker(), error.info()))),
+            Err(error) => return (documents, Some(syntax_fault(text, error.marker(), error.info()))),
         };
         match event {
-            Event::DocumentStart(_) => {
-                builder = Builder::default();
-                first_line = span.start.line().max(1);
-            }
+            Event::DocumentStart(_) => builder = Builder::default(),
             Event::DocumentEnd => {
-                // A document ends where a line begins, or with the file.
-                let end = if span.start.col() == 0 { offset(span.start.line()) } else { text.len() };
                 let done = std::mem::take(&mut builder);
                 if !done.is_blank() {
-                    documents.push(Document {
-                        text: text.get(offset(first_line)..end).unwrap_or_default(),
-                        first_line: number(first_line),
-                        outline: done.outline,
-                        faults: done.faults,
-                    });
+                    documents.push(Document { outline: done.outline, faults: done.faults });
                 }
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
@@ -94,6 +75,11 @@ pub fn read(text: &str) -> (Vec<Document<'_>>, Option<Fault>) {
 
 fn fault(code: &'static str, (line, column): (u32, u32), message: String, hint: impl Into<String>) -> Fault {
     Fault { code, field: String::new(), line, column, message, hint: hint.into() }
+}
+
+fn too_deep(at: (u32, u32)) -> Fault {
+    let message = format!("is nested deeper than {MAX_DEPTH}");
+    fault("too-deep", at, message, "no object needs this depth; check the brackets")
 }
 
 /// Where each line begins; a line ends as YAML ends it, with LF, CR LF or CR.
@@ -115,7 +101,8 @@ fn position(marker: Marker) -> (u32, u32) {
     (number(marker.line().max(1)), number(marker.col() + 1))
 }
 
-fn syntax_fault(text: &str, lines: &[usize], marker: &Marker, what: &str) -> Fault {
+fn syntax_fault(text: &str, marker: &Marker, what: &str) -> Fault {
+    let lines = line_offsets(text);
     let line_text = |line: usize| {
         let begin = lines.get(line.checked_sub(1)?)?;
         text.get(*begin..lines.get(line).copied().unwrap_or(text.len()))
@@ -144,14 +131,24 @@ struct Builder {
     outline: Outline,
     faults: Vec<Fault>,
     open: Vec<Open>,
-    /// Finished anchored nodes: their index, and their size with aliases expanded.
-    anchors: HashMap<usize, (usize, usize)>,
+    anchors: HashMap<usize, Anchored>,
     /// Nodes so far, aliases expanded.
     size: usize,
 }
 
+/// A finished node with an anchor.
+struct Anchored {
+    node: usize,
+    /// How many nodes it has, aliases expanded.
+    size: usize,
+    /// How deeply it is nested, aliases expanded.
+    height: usize,
+}
+
 struct Open {
     node: usize,
+    /// The height of the highest part so far.
+    height: usize,
     anchor: usize,
     size_before: usize,
     /// For a mapping: the key whose value comes next, and the keys so far.
@@ -180,9 +177,8 @@ impl Builder {
                     self.key(&text, (line, column));
                     return Ok(());
                 }
-                let cut = text.floor_char_boundary(MAX_SCALAR_BYTES);
-                let node = self.outline.push(line, column, Value::Scalar(text[..cut].into(), plain));
-                self.anchor(anchor, node, 1);
+                let node = self.outline.push(line, column, Value::Scalar(text.into(), plain));
+                self.anchor(anchor, Anchored { node, size: 1, height: 0 });
                 self.attach(node);
             }
             Event::SequenceStart(anchor, tag) => {
@@ -195,12 +191,15 @@ impl Builder {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(done) = self.open.pop() {
-                    self.anchor(done.anchor, done.node, self.size - done.size_before);
+                    let height = done.height + 1;
+                    let size = self.size - done.size_before;
+                    self.anchor(done.anchor, Anchored { node: done.node, size, height });
                     self.attach(done.node);
+                    self.raise(height);
                 }
             }
             Event::Alias(anchor) => {
-                let Some(&(node, size)) = self.anchors.get(&anchor) else {
+                let Some(&Anchored { node, size, height }) = self.anchors.get(&anchor) else {
                     let message = "an alias stands inside of its own anchor".to_owned();
                     return Err(fault("recursive-alias", (line, column), message, "write the value out"));
                 };
@@ -209,7 +208,11 @@ impl Builder {
                     return Err(fault("key-not-scalar", (line, column), message, "write the key out"));
                 }
                 self.grow(size, (line, column))?;
+                if self.open.len() + height > MAX_DEPTH {
+                    return Err(too_deep((line, column)));
+                }
                 self.attach(node);
+                self.raise(height);
             }
             _ => {}
         }
@@ -277,20 +280,25 @@ impl Builder {
             ));
         }
         if self.open.len() >= MAX_DEPTH {
-            let message = format!("is nested deeper than {MAX_DEPTH}");
-            return Err(fault("too-deep", at, message, "no object needs this depth; check the brackets"));
+            return Err(too_deep(at));
         }
         let size_before = self.size;
         self.grow(1, at)?;
         let node = self.outline.push(at.0, at.1, value);
-        self.open.push(Open { node, anchor, size_before, key: None, keys: HashSet::new() });
+        self.open.push(Open { node, height: 0, anchor, size_before, key: None, keys: HashSet::new() });
         Ok(())
     }
 
-    fn anchor(&mut self, anchor: usize, node: usize, size: usize) {
+    fn anchor(&mut self, anchor: usize, anchored: Anchored) {
         // 0 is "no anchor".
         if anchor != 0 {
-            self.anchors.insert(anchor, (node, size));
+            self.anchors.insert(anchor, anchored);
+        }
+    }
+
+    fn raise(&mut self, height: usize) {
+        if let Some(top) = self.open.last_mut() {
+            top.height = top.height.max(height);
         }
     }
 

@@ -145,7 +145,7 @@ fn condition(written: &WrittenCondition) -> Condition {
 
 /// What the annotation says, as Go reads booleans; an error for anything else.
 fn dry_run(object: &Resource) -> Result<bool, &str> {
-    match object.meta.annotations.get(DRY_RUN).map(String::as_str) {
+    match object.meta.annotations.get(DRY_RUN) {
         None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
         Some(other) => Err(other),

@@ -1,6 +1,6 @@
 //! The clusters that a proxy calls: one for each port and subset of each service that it sees.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -9,13 +9,14 @@ use super::World;
 use super::host::is_wildcard;
 use super::index::origin;
 use super::policy::Effective;
+use super::reuse::part;
 use super::rules::{Merged, NamedSubset};
 use super::scope::{Scope, find_service};
 use super::service::{Port, Protocol, Resolution, Service};
 use super::workloads::is_subset;
 use crate::config::resources::istio::common::Destination;
 use crate::mesh::{
-    Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Mesh, Name, Origin, Pool,
+    Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Labels, Mesh, Name, Origin, Pool,
     ServiceName, UpstreamProtocol,
 };
 
@@ -104,7 +105,7 @@ fn add_cluster(
     mesh: &mut Mesh,
 ) {
     let subset_name = subset.map_or("", |subset| &subset.subset.name);
-    let name: Name = name(port.number, subset_name, host).into();
+    let name = name(world, port.number, subset_name, host);
     let policy = rule.and_then(|rule| rule.policy).map(|(policy, _)| policy);
     let policy =
         Effective::new(policy, subset.and_then(|subset| subset.subset.traffic_policy.as_ref()), port.number);
@@ -124,15 +125,17 @@ fn add_cluster(
     };
     if discovery != Discovery::OriginalDestination {
         let set = EndpointSet { endpoints: resolvable(world, service, port, endpoints) };
-        mesh.endpoints.insert(name.clone(), Arc::new(set));
+        let old = world.previous.and_then(|previous| previous.endpoints.get(&name));
+        mesh.endpoints.insert(name.clone(), part(set, old));
     }
+    let old = world.previous.and_then(|previous| previous.clusters.get(&name));
     let cluster = Cluster {
         name: name.clone(),
         service: ServiceName {
             host: service.host.clone(),
             name: service.name.clone(),
             namespace: service.namespace.clone(),
-            subset: subset_name.into(),
+            subset: crate::mesh::name(subset_name),
             port: port.number,
         },
         protocol: policy.protocol(port, &world.settings),
@@ -143,12 +146,20 @@ fn add_cluster(
         proxy_protocol: policy.proxy_protocol(),
         origin,
     };
-    mesh.clusters.insert(name, Arc::new(cluster));
+    mesh.clusters.insert(name, part(cluster, old));
 }
 
 /// The name of an outbound cluster, Istio's form.
-pub(super) fn name(port: u16, subset: &str, host: &str) -> String {
-    format!("outbound|{port}|{subset}|{host}")
+pub(super) fn name(world: &World<'_>, port: u16, subset: &str, host: &str) -> Name {
+    let text = format!("outbound|{port}|{subset}|{host}");
+    let mut names = world.cluster_names.borrow_mut();
+    if let Some(known) = names.get(text.as_str()) {
+        return Name::clone(known);
+    }
+    let old = world.previous.and_then(|previous| previous.clusters.get_key_value(text.as_str()));
+    let name = old.map_or_else(|| text.into(), |(name, _)| Name::clone(name));
+    names.insert(Name::clone(&name));
+    name
 }
 
 fn discovery(
@@ -194,7 +205,7 @@ fn resolvable(
         workload: Arc::new(super::workloads::describe(
             "",
             &service.namespace,
-            &BTreeMap::new(),
+            &Labels::default(),
             None,
             &world.proxy.cluster.as_str().into(),
         )),

@@ -69,7 +69,7 @@ fn merge_match(root: &HttpMatch, inner: &HttpMatch) -> HttpMatch {
     union(&mut merged.headers, &root.headers);
     union(&mut merged.without_headers, &root.without_headers);
     union(&mut merged.query_params, &root.query_params);
-    union(&mut merged.source_labels, &root.source_labels);
+    merged.source_labels = inner.source_labels.iter().chain(root.source_labels.iter()).collect();
     if merged.gateways.is_empty() {
         merged.gateways.clone_from(&root.gateways);
     }

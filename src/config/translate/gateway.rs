@@ -270,6 +270,11 @@ fn entry<'h>(
 ) -> &'h mut VirtualHost {
     hosts.entry(host.to_owned()).or_insert_with(|| {
         let name: Name = with_port(host, Some(port)).into();
-        VirtualHost { name, domains: vec![with_port(host, None)], routes: Vec::new(), origin: origin.clone() }
+        VirtualHost {
+            name,
+            domains: [with_port(host, None)].into_iter().collect(),
+            routes: Vec::new(),
+            origin: origin.clone(),
+        }
     })
 }

@@ -117,7 +117,7 @@ pub(super) fn inbound_tcp(
 pub(super) fn table(name: &str, port: u16, cluster: &str, origin: &Origin) -> RouteTable {
     let host = VirtualHost {
         name: format!("inbound|http|{port}").into(),
-        domains: vec!["*".to_owned()],
+        domains: ["*"].into_iter().collect(),
         routes: vec![simple_route("default", cluster, origin)],
         origin: origin.clone(),
     };
@@ -243,7 +243,7 @@ fn target_port(world: &World<'_>, service: &Service<'_>, port: &Port) -> Option<
                     .find_map(|slice| slice_port(slice.spec, written.name.as_deref()))
                     .or_else(|| {
                         let mut entries = world.workloads.select(&service.namespace, &spec.selector);
-                        entries.find_map(|entry| entry.spec.ports.get(name).copied())
+                        entries.find_map(|entry| entry.spec.ports.get(&**name).copied())
                     }),
             }
         }

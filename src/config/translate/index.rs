@@ -1,7 +1,7 @@
 //! The resources by kind, the older first, and what is found on the way.
 
 use std::cell::RefCell;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
@@ -16,8 +16,8 @@ use crate::config::resources::istio::telemetry::Telemetry;
 use crate::config::resources::istio::virtual_service::VirtualService;
 use crate::config::resources::kubernetes::{EndpointSlice, Service};
 use crate::config::resources::proxy::Proxy;
-use crate::config::resources::{Closed, Kind, Resource, Spec};
-use crate::mesh::{Name, ObjectName, Origin, Place};
+use crate::config::resources::{Closed, Resource, Spec};
+use crate::mesh::{Name, Origin, name};
 
 /// An object and what it says.
 #[derive(Debug)]
@@ -169,13 +169,6 @@ pub(super) fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// The origin of a part that was written as `field` of `object`.
-pub(super) fn origin(object: &Resource, field: impl Into<String>) -> Origin {
-    static KINDS: LazyLock<Vec<Name>> =
-        LazyLock::new(|| Kind::ALL.into_iter().map(|kind| kind.name().into()).collect());
-    let field = field.into();
-    let place = object.place(&field);
-    let kind = KINDS.get(object.key.kind as usize).cloned().unwrap_or_else(|| object.key.kind.name().into());
-    let name =
-        ObjectName { kind, namespace: Arc::clone(&object.key.namespace), name: Arc::clone(&object.key.name) };
-    Origin::object(name, field, Some(Place { file: place.file, line: place.line, column: place.column }))
+pub(super) fn origin(object: &Resource, field: impl AsRef<str>) -> Origin {
+    Origin::written(Arc::clone(&object.source), name(field.as_ref()))
 }

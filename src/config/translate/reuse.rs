@@ -19,6 +19,14 @@ pub(super) fn reuse(mesh: &mut Mesh, previous: &Mesh) {
     }
 }
 
+/// A part, or the same one of the last model.
+pub(super) fn part<T: PartialEq>(new: T, old: Option<&Arc<T>>) -> Arc<T> {
+    match old {
+        Some(old) if **old == new => Arc::clone(old),
+        _ => Arc::new(new),
+    }
+}
+
 fn keep<T: PartialEq>(new: &mut Arc<T>, old: &Arc<T>) {
     if !Arc::ptr_eq(new, old) && **new == **old {
         *new = Arc::clone(old);

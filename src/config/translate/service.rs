@@ -197,7 +197,7 @@ fn kubernetes_service<'a>(written: &Written<'a, kubernetes::Service>) -> Service
             Protocol::of_port(port.port, name, port.protocol.as_deref(), port.app_protocol.as_deref());
         Port { number: port.port, name: name.to_owned(), protocol, index }
     });
-    let mut addresses: Vec<&str> = spec.cluster_ips.iter().map(String::as_str).collect();
+    let mut addresses: Vec<&str> = spec.cluster_ips.iter().map(AsRef::as_ref).collect();
     if addresses.is_empty() {
         addresses.extend(spec.cluster_ip.as_deref());
     }

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use filter_transform::Reply;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::World;
 use super::clusters::{self, PASSTHROUGH};
 use super::host::{self, HostMap, is_wildcard, with_port};
 use super::index::origin;
+use super::reuse::part;
 use super::routes::{Client, respond, routes, simple_route};
 use super::scope::View;
 use super::service::{Port, Service};
 use super::settings::DOMAIN;
 use super::virtual_services::MESH;
 use crate::config::resources::istio::sidecar::OutboundMode;
-use crate::mesh::{Name, Origin, RouteTable, VirtualHost};
+use crate::mesh::{Domains, Name, Origin, RouteTable, VirtualHost};
 
 /// The hosts of one egress listener, ready to be put into tables.
 #[derive(Debug)]
@@ -24,10 +25,12 @@ pub(super) struct Hosts<'w, 'a> {
     world: &'w World<'a>,
     view: &'w View<'a>,
     by_host: HostMap<Vec<usize>>,
-    services: rustc_hash::FxHashMap<&'w str, &'w Service<'a>>,
+    services: FxHashMap<&'w str, &'w Service<'a>>,
     /// Hosts of VirtualServices that are no services, by port.
     loose: BTreeMap<u16, BTreeSet<String>>,
 }
+
+type OldHosts<'a> = FxHashMap<&'a str, &'a Arc<VirtualHost>>;
 
 /// One virtual host to be.
 struct Item<'w, 'a> {
@@ -48,7 +51,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
                 }
             }
         }
-        let services: rustc_hash::FxHashMap<_, _> =
+        let services: FxHashMap<_, _> =
             view.services.iter().map(|at| (&*world.services[*at].host, &world.services[*at])).collect();
         let loose = loose(world, view, &services);
         Self { world, view, by_host, services, loose }
@@ -68,38 +71,42 @@ impl<'w, 'a> Hosts<'w, 'a> {
 
     /// The table of a port: requests are told apart by host alone, since the port is known.
     pub(super) fn of_port(&self, name: &str, port: u16, catch_all: Option<OutboundMode>) -> RouteTable {
-        let mut used = Domains::default();
+        let mut used = Once::default();
         let mut hosts = Vec::new();
+        let old = self.old_hosts(name);
         for item in self.items(|number| number == port) {
             let domains = self.domains(&item).into_iter().map(|domain| with_port(&domain, None));
-            hosts.extend(self.virtual_host(&item, used.take(domains.collect())));
+            hosts.extend(self.virtual_host(&item, used.take(domains.collect()), &old));
             let without_port = |domain: &str| vec![with_port(domain, None)];
             hosts.extend(self.pods(&item, &mut used, without_port));
         }
         hosts.extend(catch_all.map(|mode| Arc::new(self::catch_all(mode))));
+        hosts.shrink_to_fit();
         RouteTable { name: name.into(), hosts, ignore_port: true, origin: Origin::BUILT_IN }
     }
 
     /// The table of one service at its own address: whatever host is asked for.
     pub(super) fn of_service(&self, service: &'w Service<'a>, port: &'w Port) -> RouteTable {
         let item = Item { host: &service.host, port: port.number, service: Some((service, port)) };
-        let hosts = self.virtual_host(&item, vec!["*".to_owned()]).into_iter().collect();
         let name = with_port(&service.host, Some(port.number));
+        let old = self.old_hosts(&name);
+        let hosts = self.virtual_host(&item, ["*"].into_iter().collect(), &old).into_iter().collect();
         RouteTable { name: name.into(), hosts, ignore_port: true, origin: Origin::BUILT_IN }
     }
 
     /// One table of all ports, told apart by the port in the authority. Without a port it is 80 when the host has it, else its lowest.
     pub(super) fn of_all_ports(&self, name: &str) -> RouteTable {
         let items = self.items(|_| true);
-        let mut default: rustc_hash::FxHashMap<&str, u16> = rustc_hash::FxHashMap::default();
+        let mut default: FxHashMap<&str, u16> = FxHashMap::default();
         for item in &items {
             let current = default.entry(item.host).or_insert(item.port);
             if item.port == 80 || (*current != 80 && item.port < *current) {
                 *current = item.port;
             }
         }
-        let mut used = Domains::default();
+        let mut used = Once::default();
         let mut hosts = Vec::new();
+        let old = self.old_hosts(name);
         for item in &items {
             let without = default.get(item.host) == Some(&item.port);
             let written = |domain: &str| {
@@ -107,9 +114,10 @@ impl<'w, 'a> Hosts<'w, 'a> {
                 bare.into_iter().chain([with_port(domain, Some(item.port))]).collect()
             };
             let domains = self.domains(item).iter().flat_map(|domain| written(domain)).collect();
-            hosts.extend(self.virtual_host(item, used.take(domains)));
+            hosts.extend(self.virtual_host(item, used.take(domains), &old));
             hosts.extend(self.pods(item, &mut used, written));
         }
+        hosts.shrink_to_fit();
         RouteTable { name: name.into(), hosts, ignore_port: false, origin: Origin::BUILT_IN }
     }
 
@@ -160,7 +168,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
     fn pods(
         &self,
         item: &Item<'_, 'a>,
-        used: &mut Domains,
+        used: &mut Once,
         written: impl Fn(&str) -> Vec<String>,
     ) -> Vec<Arc<VirtualHost>> {
         let Some((service, port)) = item.service.filter(|_| self.rules(item.host).is_empty()) else {
@@ -172,18 +180,30 @@ impl<'w, 'a> Hosts<'w, 'a> {
             let domains = self.domains(item).into_iter().filter(|domain| !domain.starts_with("*."));
             let domains = domains.flat_map(|domain| written(&format!("{hostname}.{domain}"))).collect();
             let origin = origin(service.object, service.port_field(port));
-            let cluster = clusters::name(port.number, "", &host);
+            let cluster = clusters::name(self.world, port.number, "", &host);
             Arc::new(VirtualHost {
                 name: with_port(&host, Some(port.number)).into(),
                 domains: used.take(domains),
-                routes: vec![simple_route("default", &cluster, &origin)],
+                routes: vec![simple_route("default", cluster, &origin)],
                 origin,
             })
         });
         hosts.filter(|host| !host.domains.is_empty()).collect()
     }
 
-    fn virtual_host(&self, item: &Item<'_, 'a>, domains: Vec<String>) -> Option<Arc<VirtualHost>> {
+    /// The hosts of a table in the model in force, by name.
+    fn old_hosts(&self, table: &str) -> OldHosts<'a> {
+        let table = self.world.previous.and_then(|previous| previous.routes.get(table));
+        let hosts = table.into_iter().flat_map(|table| &table.hosts);
+        hosts.map(|host| (&*host.name, host)).collect()
+    }
+
+    fn virtual_host(
+        &self,
+        item: &Item<'_, 'a>,
+        domains: Domains,
+        old: &OldHosts<'a>,
+    ) -> Option<Arc<VirtualHost>> {
         if domains.is_empty() {
             return None;
         }
@@ -197,11 +217,13 @@ impl<'w, 'a> Hosts<'w, 'a> {
         };
         if found.is_empty() {
             let (service, port) = item.service?;
-            let cluster = clusters::name(port.number, "", &service.host);
-            found.push(simple_route("default", &cluster, &origin));
+            let cluster = clusters::name(self.world, port.number, "", &service.host);
+            found.push(simple_route("default", cluster, &origin));
         }
+        found.shrink_to_fit();
         let name: Name = with_port(item.host, Some(item.port)).into();
-        Some(Arc::new(VirtualHost { name, domains, routes: found, origin }))
+        let old = old.get(&*name).copied();
+        Some(part(VirtualHost { name, domains, routes: found, origin }, old))
     }
 }
 
@@ -210,7 +232,7 @@ impl<'w, 'a> Hosts<'w, 'a> {
 fn loose<'w>(
     world: &World<'_>,
     view: &View<'_>,
-    services: &rustc_hash::FxHashMap<&'w str, &'w Service<'_>>,
+    services: &FxHashMap<&'w str, &'w Service<'_>>,
 ) -> BTreeMap<u16, BTreeSet<String>> {
     let wild: Vec<_> = services.values().filter(|service| is_wildcard(&service.host)).collect();
     let http = |service: &Service<'_>| -> Vec<u16> {
@@ -255,7 +277,7 @@ fn catch_all(mode: OutboundMode) -> VirtualHost {
     };
     VirtualHost {
         name: name.into(),
-        domains: vec!["*".to_owned()],
+        domains: ["*"].into_iter().collect(),
         routes: vec![route],
         origin: Origin::BUILT_IN,
     }
@@ -263,10 +285,10 @@ fn catch_all(mode: OutboundMode) -> VirtualHost {
 
 /// The domains of a table, each given out once.
 #[derive(Default)]
-struct Domains(FxHashSet<String>);
+struct Once(FxHashSet<String>);
 
-impl Domains {
-    fn take(&mut self, domains: Vec<String>) -> Vec<String> {
+impl Once {
+    fn take(&mut self, domains: Vec<String>) -> Domains {
         domains.into_iter().filter(|domain| self.0.insert(domain.clone())).collect()
     }
 }

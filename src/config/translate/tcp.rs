@@ -126,7 +126,7 @@ pub(super) fn tcp_flows(world: &World<'_>, bound: &[&Bound<'_>], caller: Caller<
 
 /// The flow of a service without routes: to its own cluster.
 pub(super) fn own_flow(world: &World<'_>, service: &Service<'_>, port: &Port) -> Flow {
-    let cluster: Name = clusters::name(port.number, "", &service.host).into();
+    let cluster = clusters::name(world, port.number, "", &service.host);
     let origin = origin(service.object, service.port_field(port));
     Flow {
         server_names: Vec::new(),
@@ -190,7 +190,7 @@ fn applies(
     object: &Resource,
     port: Option<u16>,
     gateways: &[String],
-    (labels, namespace): (&std::collections::BTreeMap<String, String>, Option<&str>),
+    (labels, namespace): (&crate::mesh::Labels, Option<&str>),
     caller: Caller<'_>,
 ) -> bool {
     let here = |name: &String| gateway(name, &object.key.namespace) == caller.gateway;

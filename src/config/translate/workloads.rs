@@ -1,6 +1,6 @@
 //! The endpoints of services: EndpointSlices, WorkloadEntries by label, and those that a ServiceEntry lists itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,9 +12,7 @@ use crate::config::resources::Resource;
 use crate::config::resources::istio::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::config::resources::kubernetes::{self, EndpointSlice, ServicePort, SliceEndpoint};
 use crate::config::resources::scalar::IntOrString;
-use crate::mesh::{Endpoint, EndpointAddress, Health, Locality, Name, Workload};
-
-type Labels = BTreeMap<String, String>;
+use crate::mesh::{self, Endpoint, EndpointAddress, Health, Labels, Locality, Name, Workload};
 
 /// The workloads that services can select, found by label, service and address.
 #[derive(Debug, Default)]
@@ -24,6 +22,8 @@ pub(super) struct Workloads<'a> {
     by_address: FxHashMap<(&'a str, &'a str), usize>,
     slices: FxHashMap<(&'a str, &'a str), Vec<Written<'a, EndpointSlice>>>,
     cluster: Name,
+    /// Where endpoints are of which nothing else is known.
+    nowhere: Arc<Locality>,
 }
 
 impl<'a> Workloads<'a> {
@@ -32,7 +32,7 @@ impl<'a> Workloads<'a> {
         let mut workloads = Self { cluster: cluster.into(), ..Self::default() };
         for (at, entry) in index.workload_entries.iter().enumerate() {
             let namespace: &str = entry.namespace();
-            for (label, value) in &entry.spec.labels {
+            for (label, value) in entry.spec.labels.iter() {
                 workloads.by_label.entry((namespace, label, value)).or_default().push(at);
             }
             if let Some(address) = &entry.spec.address {
@@ -76,7 +76,7 @@ impl<'a> Workloads<'a> {
     ) -> impl Iterator<Item = Written<'a, WorkloadEntry>> + 's {
         let rarest = selector
             .iter()
-            .map(|(label, value)| self.by_label.get(&(namespace, label.as_str(), value.as_str())))
+            .map(|(label, value)| self.by_label.get(&(namespace, label, value)))
             .min_by_key(|found| found.map_or(0, Vec::len))
             .flatten();
         rarest
@@ -127,11 +127,24 @@ impl<'a> Workloads<'a> {
                     continue;
                 };
                 for address in &endpoint.addresses {
-                    endpoints.push(self.slice_endpoint(slice, at, endpoint, address, number, health));
+                    let mut new = self.slice_endpoint(slice, at, endpoint, address, number, health);
+                    self.share(&mut new, endpoints.last());
+                    endpoints.push(new);
                 }
             }
         }
         endpoints
+    }
+
+    /// Holds once what an endpoint has in common with the one before it.
+    fn share(&self, new: &mut Endpoint, last: Option<&Endpoint>) {
+        if let Some(last) = last.filter(|last| last.workload == new.workload) {
+            new.workload = Arc::clone(&last.workload);
+        }
+        let known = [Some(&self.nowhere), last.map(|last| &last.locality)];
+        if let Some(known) = known.into_iter().flatten().find(|known| **known == new.locality) {
+            new.locality = Arc::clone(known);
+        }
     }
 
     fn slice_endpoint(
@@ -157,9 +170,9 @@ impl<'a> Workloads<'a> {
             health,
             priority: 0,
             locality: Arc::new(Locality {
-                region: region.map_or("", String::as_str).into(),
-                zone: zone.into(),
-                subzone: "".into(),
+                region: mesh::name(region.unwrap_or_default()),
+                zone: mesh::name(zone),
+                subzone: mesh::name(""),
             }),
             workload: Arc::new(describe(pod.unwrap_or_default(), namespace, labels, account, &self.cluster)),
             origin: origin(slice.object, format!("endpoints[{at}]")),
@@ -209,7 +222,7 @@ impl<'a> Workloads<'a> {
             health: Health::Healthy,
             priority: 0,
             locality: Arc::default(),
-            workload: Arc::new(describe("", &service.namespace, &Labels::new(), None, &self.cluster)),
+            workload: Arc::new(describe("", &service.namespace, &Labels::default(), None, &self.cluster)),
             origin: origin(service.object, field),
         }
     }
@@ -267,15 +280,15 @@ pub(super) fn describe(
     service_account: Option<&str>,
     cluster: &Name,
 ) -> Workload {
-    let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).map(String::as_str);
+    let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(key));
     let service = first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let revision = first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
     Workload {
-        name: name.into(),
+        name: mesh::name(name),
         namespace: namespace.clone(),
-        service_account: service_account.unwrap_or_default().into(),
-        canonical_service: service.unwrap_or(name).into(),
-        canonical_revision: revision.unwrap_or("latest").into(),
+        service_account: mesh::name(service_account.unwrap_or_default()),
+        canonical_service: mesh::name(service.unwrap_or(name)),
+        canonical_revision: mesh::name(revision.unwrap_or("latest")),
         cluster: cluster.clone(),
         labels: labels.clone(),
     }

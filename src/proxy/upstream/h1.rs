@@ -12,7 +12,7 @@ use crate::snapshot::Resource;
 use filter_api::{Body, Error, Reason, Request, Response};
 use http::header::HOST;
 use http::uri::Uri;
-use http::{HeaderValue, Method, StatusCode, Version, request};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -145,9 +145,11 @@ pub(super) fn is_upgrade(head: &request::Parts) -> bool {
     head.method == Method::CONNECT || head.headers.contains_key(http::header::UPGRADE)
 }
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 /// `Keep-Alive: timeout=5`: what the server says of its own patience.
 fn keep_alive_limit(headers: &http::HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let timeout = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     timeout.parse().ok().map(Duration::from_secs)
 }

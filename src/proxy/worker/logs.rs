@@ -65,18 +65,18 @@ impl Worker {
     /// Writes a line to every access log. Header values are those of `log_request_headers` and `log_response_headers`, in their order.
     pub(crate) fn log(
         &self,
-        record: &access_log::Record<'_>,
+        record: access_log::Record<'_>,
         request: &[Option<HeaderValue>],
         response: &[Option<HeaderValue>],
     ) {
-        let Logs { sinks, request_headers, response_headers, formatter, .. } = &mut *self.logs.borrow_mut();
+        let mut logs = self.logs.borrow_mut();
+        let Logs { sinks, request_headers, response_headers, formatter, .. } = &mut *logs;
         let request = Kept::new(request_headers, request);
         let response = Kept::new(response_headers, response);
-        let record = access_log::Record {
-            request_headers: Some(&request),
-            response_headers: Some(&response),
-            ..*record
-        };
+        // For the borrows of this function alone.
+        let mut record: access_log::Record<'_> = record;
+        record.request_headers = Some(&request);
+        record.response_headers = Some(&response);
         for (log, format) in sinks {
             log.line(|line| formatter.write(format, &record, line));
         }

@@ -95,6 +95,8 @@ pub(super) enum Value<'a> {
     Absent,
     /// Written by somebody else: to be escaped.
     Text(&'a [u8]),
+    /// One of our own words.
+    Word(&'static [u8]),
     Number(u64),
     Flags(ResponseFlags),
     Address(SocketAddr, AddressPart),
@@ -259,7 +261,7 @@ impl Simple {
             Self::GrpcStatus => match record.grpc_status {
                 Some(status) => GRPC_NAMES
                     .get(usize::from(status))
-                    .map_or(Value::Number(u64::from(status)), |name| Value::Text(name.as_bytes())),
+                    .map_or(Value::Number(u64::from(status)), |name| Value::Word(name.as_bytes())),
                 None => Value::Absent,
             },
             Self::GrpcStatusNumber => number(record.grpc_status.map(u64::from)),
@@ -319,22 +321,64 @@ impl AddressPart {
     pub(super) fn write(self, address: SocketAddr, out: &mut Vec<u8>) {
         match (address.ip(), self) {
             (IpAddr::V4(ip), part) => {
-                let mut digits = itoa::Buffer::new();
-                for (index, octet) in ip.octets().into_iter().enumerate() {
-                    if index > 0 {
-                        out.push(b'.');
+                let mut text = [0; 16];
+                let mut length = 0;
+                for octet in ip.octets() {
+                    let (digits, count) = OCTETS[usize::from(octet)];
+                    // Four times at most four bytes, each written behind the last.
+                    if let Some(place) = text.get_mut(length..length + 4) {
+                        place.copy_from_slice(&digits);
                     }
-                    out.extend_from_slice(digits.format(octet).as_bytes());
+                    length += count;
                 }
+                out.extend_from_slice(text.get(..length - 1).unwrap_or_default());
                 if part != Self::WithoutPort {
                     out.push(b':');
-                    out.extend_from_slice(digits.format(address.port()).as_bytes());
+                    push_number(u64::from(address.port()), out);
                 }
             }
             // Writing to a Vec cannot fail.
             (IpAddr::V6(ip), Self::WithoutPort) => drop(write!(out, "{ip}")),
             (IpAddr::V6(_), _) => drop(write!(out, "{address}")),
         }
+    }
+}
+
+/// Each octet in decimal with a dot behind, and how long that is.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut table = [([b'.'; 4], 0); 256];
+    let mut octet = 0_u8;
+    loop {
+        let [hundreds, tens, ones] = [b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10];
+        table[octet as usize] = match octet {
+            0..10 => ([ones, b'.', 0, 0], 2),
+            10..100 => ([tens, ones, b'.', 0], 3),
+            100.. => ([hundreds, tens, ones, b'.'], 4),
+        };
+        if octet == u8::MAX {
+            break;
+        }
+        octet += 1;
+    }
+    table
+};
+
+/// Appends a number. Nearly all in a line are short, and then are written without a call.
+pub(super) fn push_number(number: u64, out: &mut Vec<u8>) {
+    let digit = |value: u64| b'0' + (value % 10) as u8;
+    match number {
+        0..10 => out.push(digit(number)),
+        10..100 => out.extend_from_slice(&[digit(number / 10), digit(number)]),
+        100..1000 => out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]),
+        1000..10_000 => {
+            let digits = [digit(number / 1000), digit(number / 100), digit(number / 10), digit(number)];
+            out.extend_from_slice(&digits);
+        }
+        10_000..100_000 => {
+            let high = [digit(number / 10_000), digit(number / 1000), digit(number / 100)];
+            out.extend_from_slice(&[high[0], high[1], high[2], digit(number / 10), digit(number)]);
+        }
+        _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
     }
 }
 
@@ -363,12 +407,12 @@ fn millis<'a>(duration: Option<Duration>) -> Value<'a> {
 }
 
 fn protocol<'a>(version: Option<Version>) -> Value<'a> {
-    let name: &[u8] = match version {
+    let name: &'static [u8] = match version {
         Some(Version::HTTP_10) => b"HTTP/1.0",
         Some(Version::HTTP_11) => b"HTTP/1.1",
         Some(Version::HTTP_2) => b"HTTP/2",
         Some(Version::HTTP_3) => b"HTTP/3",
         _ => return Value::Absent,
     };
-    Value::Text(name)
+    Value::Word(name)
 }

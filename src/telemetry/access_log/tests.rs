@@ -172,3 +172,18 @@ fn a_wrong_format_is_refused_by_name_and_position() {
     assert!(Format::json_text("foo").unwrap_err().to_string().starts_with("not a JSON format: "));
     assert!(Format::json_text("[]").unwrap_err().to_string().contains("expected an object"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn numbers_and_addresses_are_written_as_they_display(number: u64, shift in 0_u32..64, ip: [u8; 4], port: u16) {
+        let number = number >> shift;
+        let mut out = Vec::new();
+        operator::push_number(number, &mut out);
+        out.push(b' ');
+        let address = SocketAddr::from((ip, port));
+        operator::AddressPart::Whole.write(address, &mut out);
+        out.push(b' ');
+        operator::AddressPart::WithoutPort.write(address, &mut out);
+        proptest::prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{number} {address} {}", address.ip()));
+    }
+}

@@ -1,11 +1,10 @@
 //! Parts that several Istio objects share.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::resources::scalar::Duration;
+use crate::mesh::Labels;
 
 /// A service, its subset and its port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +39,7 @@ pub struct Percent {
 #[serde(rename_all = "camelCase", default)]
 pub struct MatchLabels {
     /// Labels that must all be equal; empty selects every workload of the namespace.
-    pub match_labels: BTreeMap<String, String>,
+    pub match_labels: Labels,
 }
 
 /// Workloads by label, as the networking kinds select them.
@@ -48,7 +47,7 @@ pub struct MatchLabels {
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelsSelector {
     /// Labels that must all be equal.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
 }
 
 /// An object that a policy is attached to.

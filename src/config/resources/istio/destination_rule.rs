@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{ConnectionPool, MatchLabels, PortSelector};
 use crate::config::resources::scalar::Duration;
+use crate::mesh::Labels;
 
 /// The policy towards one host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,7 +32,7 @@ pub struct Subset {
     /// Its name in routes.
     pub name: String,
     /// Labels that must all be equal.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// What differs from the policy of the host.
     pub traffic_policy: Option<TrafficPolicy>,
 }

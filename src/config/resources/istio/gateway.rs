@@ -1,7 +1,6 @@
 //! Istio's `Gateway`: the servers at the edge of the mesh.
 
-use std::collections::BTreeMap;
-
+use crate::mesh::Labels;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,7 @@ pub struct Gateway {
     /// The servers.
     pub servers: Vec<Server>,
     /// Labels of the gateways.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
 }
 
 /// A port, its hosts and its TLS.

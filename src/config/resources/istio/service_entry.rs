@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::LabelsSelector;
+use crate::mesh::Labels;
 
 /// A service that Kubernetes does not know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,7 +83,7 @@ pub struct WorkloadEntry {
     /// Its ports by the name of the service port.
     pub ports: BTreeMap<String, u16>,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its network.
     pub network: Option<String>,
     /// Its `region/zone/subzone`.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{Destination, Percent};
 use crate::config::resources::scalar::{Base64, Duration};
 use crate::config::resources::string_match::StringMatch;
+use crate::mesh::Labels;
 
 /// The routes of one or more hosts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -91,7 +92,7 @@ pub struct HttpMatch {
     /// The port that the client addressed.
     pub port: Option<u16>,
     /// Labels of the calling workload.
-    pub source_labels: BTreeMap<String, String>,
+    pub source_labels: Labels,
     /// The namespace of the calling workload.
     pub source_namespace: Option<String>,
     /// Where the condition holds; overrides the list of the VirtualService.
@@ -341,7 +342,7 @@ pub struct TlsMatch {
     /// The port that the client addressed.
     pub port: Option<u16>,
     /// Labels of the calling workload.
-    pub source_labels: BTreeMap<String, String>,
+    pub source_labels: Labels,
     /// The namespace of the calling workload.
     pub source_namespace: Option<String>,
     /// Where the condition holds.
@@ -370,7 +371,7 @@ pub struct L4Match {
     /// Deprecated: the caller's address, as CIDR.
     pub source_subnet: Option<String>,
     /// Labels of the calling workload.
-    pub source_labels: BTreeMap<String, String>,
+    pub source_labels: Labels,
     /// The namespace of the calling workload.
     pub source_namespace: Option<String>,
     /// Where the condition holds.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::{Base64, Duration, IntOrString, Quantity, Timestamp};
+use crate::mesh::Word;
 
 fn duration(text: &str) -> Option<u128> {
     text.parse::<Duration>().ok().map(|d| d.0.as_millis())
@@ -58,7 +59,7 @@ fn times_are_compared_across_offsets() {
 fn ports_are_numbers_or_names() {
     assert_eq!(serde_yaml::from_str::<IntOrString>("80").unwrap(), IntOrString::Number(80));
     assert_eq!(serde_yaml::from_str::<IntOrString>("'80'").unwrap(), IntOrString::Number(80));
-    assert_eq!(serde_yaml::from_str::<IntOrString>("http").unwrap(), IntOrString::Name("http".into()));
+    assert_eq!(serde_yaml::from_str::<IntOrString>("http").unwrap(), IntOrString::Name(Word("http".into())));
     assert!(serde_yaml::from_str::<IntOrString>("70000").is_err());
 }
 

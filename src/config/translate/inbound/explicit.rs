@@ -96,14 +96,19 @@ fn table(world: &World<'_>, ports: &[AppPort<'_, '_>], fallback: Option<&AppPort
             continue;
         }
         let name = with_port(&service.host, Some(of.number)).into();
-        let routes = vec![simple_route("default", &port.cluster(), &port.origin())];
-        hosts.push(Arc::new(VirtualHost { name, domains, routes, origin: port.origin() }));
+        let routes = vec![simple_route("default", port.cluster(), &port.origin())];
+        hosts.push(Arc::new(VirtualHost {
+            name,
+            domains: domains.into_iter().collect(),
+            routes,
+            origin: port.origin(),
+        }));
     }
     if let Some(port) = fallback {
         hosts.push(Arc::new(VirtualHost {
             name: "application".into(),
-            domains: vec!["*".to_owned()],
-            routes: vec![simple_route("default", &port.cluster(), &port.origin())],
+            domains: ["*"].into_iter().collect(),
+            routes: vec![simple_route("default", port.cluster(), &port.origin())],
             origin: port.origin(),
         }));
     }

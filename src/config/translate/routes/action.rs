@@ -6,6 +6,7 @@ use std::sync::Arc;
 use filter_transform::{HeaderChange, HeaderChanges, PathRewrite, Redirect, RedirectPath, Reply};
 
 use super::super::World;
+use super::super::clusters;
 use super::super::host::full;
 use super::super::index::origin;
 use super::super::settings::DOMAIN;
@@ -22,9 +23,9 @@ type Transform = <filter_transform::Transform as filter_api::Spec>::Settings;
 type Timeout = <filter_timeout::Timeout as filter_api::Spec>::Settings;
 
 /// A route that sends every request to one cluster.
-pub(in super::super) fn simple_route(name: &str, cluster: &str, origin: &Origin) -> Route {
+pub(in super::super) fn simple_route(name: &str, cluster: impl Into<Name>, origin: &Origin) -> Route {
     Route {
-        name: name.into(),
+        name: crate::mesh::name(name),
         matches: RouteMatch::default(),
         action: Arc::new(RouteAction {
             action: Action::Forward(vec![single(cluster.into(), origin.clone())]),
@@ -164,7 +165,7 @@ pub(in super::super) fn cluster_name(
         }
     });
     let subset = destination.subset.as_deref().unwrap_or_default();
-    format!("outbound|{port}|{subset}|{host}").into()
+    clusters::name(world, port, subset, &host)
 }
 
 /// Adds header changes; returns the authority that they set. Pseudo-headers and `host` are no headers to change otherwise.

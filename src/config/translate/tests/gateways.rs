@@ -28,8 +28,7 @@ fn a_server_lets_in_the_hosts_that_it_names() {
     ] {
         let servers = format!("[{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: {hosts}}}]");
         let mesh = run(&edge(&servers, &route("r", "[edge]", wanted, TO_CART))).mesh;
-        let found: Vec<_> =
-            mesh.routes["http.80"].hosts.iter().flat_map(|host| &host.domains).map(String::as_str).collect();
+        let found: Vec<_> = mesh.routes["http.80"].hosts.iter().flat_map(|host| &host.domains).collect();
         assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{hosts} {wanted}");
         let ChainProtocol::Http(http) =
             &listener(&mesh, "0.0.0.0_80").default_chain.as_ref().unwrap().protocol

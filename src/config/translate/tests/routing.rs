@@ -247,7 +247,7 @@ fn a_host_that_is_no_service_is_served_at_port_80() {
             "{hosts: [API.example.com], http: [{route: [{destination: {host: cart}}]}]}",
         )));
     let api = host(&output.mesh, "outbound", "api.example.com");
-    assert_eq!(api.domains, ["api.example.com", "api.example.com:80"]);
+    assert_eq!(api.domains.iter().collect::<Vec<_>>(), ["api.example.com", "api.example.com:80"]);
 }
 
 #[test]

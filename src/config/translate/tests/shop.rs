@@ -101,7 +101,7 @@ fn captured_traffic_of_the_shop_looks_as_istiod_makes_it() {
     let names: Vec<_> = table.hosts.iter().map(|host| &*host.name).collect();
     assert_eq!(names.last(), Some(&"allow_any"));
     assert_eq!(
-        host(mesh, "80", "product-service").domains,
+        host(mesh, "80", "product-service").domains.iter().collect::<Vec<_>>(),
         [
             PRODUCT,
             &format!("{PRODUCT}."),

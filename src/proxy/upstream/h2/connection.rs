@@ -2,6 +2,7 @@
 
 use crate::mesh::Pool;
 use crate::proxy::cluster::Picked;
+use crate::proxy::coalesce;
 use crate::proxy::upstream::MAX_BUFFER;
 use crate::proxy::upstream::connect::{Target, connect};
 use crate::proxy::upstream::pool::{EndpointPool, Open, PENDING_TIMEOUT};
@@ -132,6 +133,7 @@ impl Opener {
     async fn open(self, open: Open) -> Result<Rc<H2Connection>, Error> {
         let stream = connect(&self.target, &self.cluster.mesh, Some(&self.downstream)).await?;
         let local = stream.local_address();
+        let (stream, to_send) = coalesce::collect(stream);
         let handshake = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -151,7 +153,7 @@ impl Opener {
             let (closed, settings) = (closed.clone(), settings.clone());
             async move {
                 // How it ends is reported to its streams.
-                let _ = running.await;
+                let _ = to_send.drive(running).await;
                 closed.set(true);
                 settings.arrived();
                 if let Some(pool) = pool.upgrade() {

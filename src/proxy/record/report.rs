@@ -1,0 +1,85 @@
+//! What is counted and logged of an exchange.
+
+use super::{Ending, Recorder};
+use crate::snapshot::{Destination, Endpoint};
+use crate::telemetry::access_log;
+use crate::telemetry::flags::ResponseFlags;
+use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
+use filter_api::{ConnectionFacts, Facts};
+use http::{Method, Uri};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+impl Recorder {
+    pub(super) fn count(&self, facts: &Facts, flags: ResponseFlags, duration: Duration) {
+        let destination = self.cx.matched().and_then(|matched| matched.target.downcast_ref::<Destination>());
+        let cluster = destination.and_then(|destination| destination.cluster.as_deref());
+        let endpoint = facts.endpoint.as_ref().and_then(|endpoint| endpoint.downcast_ref::<Endpoint>());
+        let protocol = if facts.grpc { Protocol::Grpc } else { Protocol::Http };
+        let measured =
+            Measured { duration, request_bytes: self.received(facts), response_bytes: self.bytes_sent };
+        self.worker.labels.connection(cluster, endpoint, protocol, flags, |connection| {
+            let labels = RequestLabels {
+                connection,
+                response_code: self.status,
+                grpc_status: if facts.grpc { Some(self.grpc_status.unwrap_or(0)) } else { None },
+            };
+            self.worker.metrics.request(&labels, &measured);
+        });
+    }
+
+    pub(super) fn log(&self, facts: &Facts, flags: ResponseFlags, duration: Duration, ending: &Ending<'_>) {
+        if !self.worker.logs() {
+            return;
+        }
+        let details = match (&facts.details, facts.reasons.last()) {
+            (Some(details), _) => details,
+            (None, Some(reason)) => reason.details(),
+            (None, None) => "via_upstream",
+        };
+        let connection: &ConnectionFacts = &self.cx.connection;
+        let record = access_log::Record {
+            start: SystemTime::now() - duration,
+            duration,
+            upstream_service_time: match (facts.upstream_sent, facts.upstream_answered) {
+                (Some(sent), Some(answered)) => Some(answered - sent),
+                _ => None,
+            },
+            method: facts.method.as_ref().map(Method::as_str),
+            path: facts.target.as_ref().and_then(Uri::path_and_query).map(http::uri::PathAndQuery::as_str),
+            original_path: facts.original_path.as_deref(),
+            scheme: Some("http"),
+            authority: self.worker.logged_authority(facts),
+            protocol: Some(self.version),
+            response_code: Some(self.status),
+            flags,
+            details: Some(details),
+            upstream_transport_failure: facts.upstream_failure.as_deref(),
+            bytes_received: self.received(facts),
+            bytes_sent: self.bytes_sent,
+            trailers: match ending {
+                Ending::Complete(trailers) => *trailers,
+                Ending::Broken(_) => None,
+            },
+            grpc_status: self.grpc_status,
+            upstream_host: facts.upstream,
+            cluster: facts.cluster.as_deref(),
+            upstream_local: facts.upstream_local,
+            downstream_local: Some(connection.local),
+            downstream_remote: Some(downstream_remote(facts, connection)),
+            downstream_direct: Some(connection.direct_remote),
+            server_name: connection.server_name.as_deref(),
+            route_name: self.cx.matched().map(|matched| &*matched.route).filter(|name| !name.is_empty()),
+            ..access_log::Record::default()
+        };
+        self.worker.log(record, &facts.kept_headers, &self.kept);
+    }
+}
+
+/// The client, as Envoy's `DOWNSTREAM_REMOTE_ADDRESS`: an address that a header named has port 0.
+fn downstream_remote(facts: &Facts, connection: &ConnectionFacts) -> SocketAddr {
+    match facts.client {
+        Some(client) if client != connection.remote.ip().to_canonical() => SocketAddr::new(client, 0),
+        _ => connection.remote,
+    }
+}
