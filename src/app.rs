@@ -3,6 +3,7 @@
 mod choose;
 mod cpus;
 mod dns;
+mod jwks;
 mod keys;
 mod pages;
 mod restart;
@@ -28,6 +29,7 @@ use crate::snapshot::Problem;
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
+use jwks::JwksRefresh;
 use restart::AtStart;
 use said::Said;
 use std::path::PathBuf;
@@ -89,6 +91,7 @@ pub struct App {
     seen: u64,
     said: Said,
     dns: DnsDiscovery,
+    jwks: JwksRefresh,
     servers: watch::Sender<bool>,
     _build: Series,
 }
@@ -137,6 +140,7 @@ impl App {
             seen: 0,
             said: Said::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
+            jwks: JwksRefresh::new(workers.shared(), workers.calls(), Handle::current()),
             store,
             watcher,
             workers,
@@ -222,6 +226,10 @@ impl App {
             self.workers.shared().set_max_connections(settings.limits.max_connections);
             all.extend(self.at_start.findings(&resource, settings));
         }
+        let fetching = match &resource.spec {
+            Spec::Proxy(settings) => jwks::Settings::new(settings),
+            _ => jwks::Settings::default(),
+        };
         let previous = std::mem::take(&mut self.mesh);
         let (resources, proxy) = (update.clone(), resource);
         let output = blocking(move || {
@@ -234,7 +242,9 @@ impl App {
         let unusable = self.load_keys(places, &mesh).await;
         let mut problems = self.workers.apply(mesh).await;
         problems.extend(unusable);
-        self.dns.reconcile(&self.workers.shared().snapshot());
+        let snapshot = self.workers.shared().snapshot();
+        self.dns.reconcile(&snapshot);
+        self.jwks.reconcile(&snapshot, fetching);
         self.said.update(&all, &problems);
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());

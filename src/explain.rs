@@ -1,5 +1,6 @@
 //! Which way a request would take, and why: the same engine as the data path, asked without sending anything.
 
+mod policy;
 mod question;
 mod text;
 mod walk;
@@ -20,6 +21,8 @@ pub struct Explanation {
     pub listener: Option<Part>,
     /// What was changed in its head before anything read it.
     pub canonical: Vec<String>,
+    /// The rules of authorization policies that were asked, in order.
+    pub policies: Vec<Step>,
     /// The route table that was asked.
     pub table: Option<String>,
     /// What was looked at, in order: virtual host, then rules until one matched.

@@ -33,7 +33,6 @@ macro_rules! filters {
         /// Where each filter before route matching finds its settings.
         #[allow(non_upper_case_globals, reason = "named as the line of the table")]
         pub mod port {
-            #[allow(unused_imports, reason = "the table may be empty")]
             use super::*;
             $($(#[$only])*
             #[doc = concat!("The slot of `", stringify!($port), "`.")]
@@ -50,7 +49,6 @@ macro_rules! filters {
 
         impl PortSettings {
             /// Compiles the policy of a port. The error names filter and field.
-            #[allow(unused_variables, reason = "the table may be empty")]
             pub fn compile(&self, keep: &Keep) -> Result<Slots, String> {
                 let slots = Slots::empty(PortPlace::Count as usize);
                 $($(#[$only])*
@@ -64,7 +62,6 @@ macro_rules! filters {
         /// # Errors
         ///
         /// The first refusal. The filters before it have been told then.
-        #[allow(unused_mut, unused_variables, reason = "the table may be empty")]
         pub fn on_connection(slots: &Slots, connection: &ConnectionFacts) -> Result<Observers, Error> {
             let mut admitted = Observers::new();
             $($(#[$only])*
@@ -93,6 +90,8 @@ macro_rules! filters {
 
 filters! {
     port: [
+        jwt: filter_jwt::Jwt,
+        authorization: filter_authorization::Authorization,
         #[cfg(test)]
         waiting: contract::Waiting,
         #[cfg(test)]

@@ -17,6 +17,7 @@ mod extended_connect;
 pub mod fuzz;
 pub mod headers;
 mod http;
+pub(crate) mod internal;
 mod labels;
 mod limits;
 mod listener;
@@ -35,7 +36,7 @@ mod upstream;
 mod worker;
 pub mod xfcc;
 
-pub(crate) use canonicalise::canonicalise;
+pub(crate) use canonicalise::{canonicalise, client_of};
 pub use limits::{LIMITS, Limit};
 pub(crate) use listener::Socket;
 pub(crate) use worker::{Command, run};

@@ -1,6 +1,7 @@
 //! The control side of the data path: worker threads, listening sockets, the snapshot in force.
 
 use crate::mesh::{Address, Direction, Interception, LogFormat, Mesh, Name, Origin};
+use crate::proxy::internal::Calls;
 use crate::proxy::socket::{self, ListenOptions};
 use crate::proxy::{Command, LogTarget, Shared, Socket, run};
 use crate::snapshot::{Problem, Snapshot};
@@ -72,6 +73,11 @@ impl Workers {
     /// What the workers share.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// How the control side sends requests of its own over the clusters of the mesh.
+    pub(crate) fn calls(&self) -> Calls {
+        Calls::new(self.threads.iter().map(|thread| &thread.commands))
     }
 
     /// Where each bound listener really listens.

@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// A header of the request, as in 'x-canary: true'.
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
+    /// Who asks, as its certificate would prove: TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.
+    #[arg(long, value_name = "PRINCIPAL")]
+    principal: Option<String>,
     /// How the explanation is written.
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
@@ -44,6 +47,10 @@ pub(crate) fn main(args: Args) -> ExitCode {
         return code;
     }
     let question = Question::parse(&args.method, &args.url, args.headers.iter().map(String::as_str));
+    let question = question.and_then(|question| match &args.principal {
+        Some(principal) => question.by(principal),
+        None => Ok(question),
+    });
     let question = match question {
         Ok(question) => question.inbound(args.inbound),
         Err(error) => {

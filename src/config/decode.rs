@@ -1,6 +1,7 @@
 //! Turns the text of a file into typed objects, and says of each what is wrong with it.
 
 mod body;
+mod closed;
 mod identity;
 mod list;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct Object {
     pub place: Place,
     /// The object; `None` when a finding rejects it.
     pub resource: Option<Arc<Resource>>,
+    /// What stands in for a rejected object without an earlier version, where leaving it out would let somebody in.
+    pub stand_in: Option<Arc<Resource>>,
     /// What there is to say about it, among it every error that rejects it.
     pub findings: Vec<Finding>,
 }
@@ -121,7 +124,11 @@ fn one(file: &Arc<Path>, document: Document, strictness: Strictness, reading: &m
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         resource = None;
     }
-    reading.objects.push(Object { key, place, resource: resource.map(Arc::new), findings });
+    let stand_in = match &resource {
+        Some(_) => None,
+        None => closed::stand_in(&key, &outline, &placement, &findings),
+    };
+    reading.objects.push(Object { key, place, resource: resource.map(Arc::new), stand_in, findings });
 }
 
 fn from_fault(file: &Arc<Path>, object: Option<&ObjectKey>, fault: Fault) -> Finding {

@@ -16,6 +16,7 @@ use serde::{Serialize, Serializer};
 
 use super::spans::{Outline, Place, Places};
 use crate::mesh::{self, ObjectName, Source};
+use istio::common::{MatchLabels, TargetReference};
 use istio::destination_rule::DestinationRule;
 use istio::gateway::Gateway;
 use istio::mesh_config::MeshConfig;
@@ -139,6 +140,17 @@ impl mesh::Locate for Placement {
     }
 }
 
+/// What is left of a security object that was rejected.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Closed {
+    /// The workloads that it selects; empty for the whole namespace, also where that cannot be told.
+    pub selector: MatchLabels,
+    /// The objects that it is attached to.
+    pub target_refs: Vec<TargetReference>,
+    /// Why it does not hold.
+    pub message: String,
+}
+
 /// What an object says, by its kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -163,6 +175,8 @@ pub enum Spec {
     AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// Traces, metrics and access logs.
     Telemetry(Box<Telemetry>),
+    /// A security object that does not hold and has no earlier version: what it would have been about is closed.
+    Closed(Box<Closed>),
     /// A Kubernetes Service.
     Service(Service),
     /// Endpoints of a Kubernetes Service.

@@ -2,6 +2,8 @@
 //!
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
+mod authentication;
+pub(in crate::config) mod authorization;
 mod captured;
 mod check;
 mod clusters;
@@ -20,6 +22,7 @@ mod reuse;
 mod routes;
 mod rules;
 mod scope;
+mod security;
 mod service;
 mod settings;
 mod tables;
@@ -124,6 +127,8 @@ struct World<'a> {
     rules: Rules<'a>,
     /// What callers of our workload have to speak.
     callers: OfWorkload<'a>,
+    /// The policies that hold for the workload.
+    policies: Arc<Vec<filter_authorization::Policy>>,
 }
 
 impl<'a> World<'a> {
@@ -142,6 +147,7 @@ impl<'a> World<'a> {
         let bound = virtual_services::bind(&index, &settings);
         let rules = Rules::new(&index, &settings, namespace, proxy);
         let callers = workloads.mutual_tls(namespace, &proxy.workload.labels);
+        let policies = authorization::policies(&index, &settings, proxy, namespace);
         let node = node(proxy, &settings, &index, input.proxy);
         Self {
             index,
@@ -158,6 +164,7 @@ impl<'a> World<'a> {
             bound,
             rules,
             callers,
+            policies,
         }
     }
 

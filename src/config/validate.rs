@@ -28,12 +28,13 @@ pub fn validate(resource: &Resource, report: &mut Report<'_>) {
         Spec::EndpointSlice(spec) => kubernetes::check_slice(spec, report),
         Spec::Proxy(spec) => proxy::check(spec, report),
         Spec::PeerAuthentication(spec) => security::check_peer(spec, report),
-        Spec::AuthorizationPolicy(spec) => security::check_authorization(spec, report),
+        Spec::AuthorizationPolicy(spec) => security::check_authorization(resource, spec, report),
         Spec::RequestAuthentication(spec) => security::check_request(spec, report),
         Spec::Telemetry(_)
         | Spec::ConfigMap(_)
         | Spec::MeshConfig(_)
         | Spec::Namespace
+        | Spec::Closed(_)
         | Spec::Untyped(_) => {}
     }
 }

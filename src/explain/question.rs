@@ -1,5 +1,6 @@
 //! What is asked.
 
+use filter_api::Principal;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,6 +12,7 @@ pub struct Question {
     uri: Uri,
     headers: HeaderMap,
     inbound: bool,
+    principal: Option<Principal>,
 }
 
 /// What is wrong with a question.
@@ -25,6 +27,9 @@ pub enum QuestionError {
     /// A header.
     #[error("`{0}` is no header; write it as in 'x-canary: true'")]
     Header(String),
+    /// Who asks.
+    #[error("`{0}` is no principal; write it as in cluster.local/ns/shop/sa/cart")]
+    Principal(String),
 }
 
 impl Question {
@@ -50,13 +55,32 @@ impl Question {
             let (name, value) = header(line).ok_or_else(|| QuestionError::Header(line.to_owned()))?;
             map.append(name, value);
         }
-        Ok(Self { method, uri, headers: map, inbound: false })
+        Ok(Self { method, uri, headers: map, inbound: false, principal: None })
     }
 
     /// Asks for the way from outside to the application, not for that of the application to others.
     #[must_use]
     pub fn inbound(self, inbound: bool) -> Self {
         Self { inbound, ..self }
+    }
+
+    /// Says who asks: `cluster.local/ns/shop/sa/cart`, as its certificate would prove.
+    ///
+    /// # Errors
+    ///
+    /// A [`QuestionError`] when the text is no principal.
+    pub fn by(self, principal: &str) -> Result<Self, QuestionError> {
+        let wrong = || QuestionError::Principal(principal.to_owned());
+        let parts: Vec<&str> = principal.split('/').collect();
+        let [trust_domain, "ns", namespace, "sa", account] = parts[..] else { return Err(wrong()) };
+        if [trust_domain, namespace, account].contains(&"") {
+            return Err(wrong());
+        }
+        Ok(Self { principal: Some(Principal::new(trust_domain, namespace, account)), ..self })
+    }
+
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref()
     }
 
     pub(super) fn is_inbound(&self) -> bool {
@@ -121,6 +145,17 @@ mod tests {
         ] {
             let error = Question::parse(method, url, [header]).unwrap_err();
             assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_named_as_in_policies() {
+        let question = || Question::parse("GET", "http://a/", []).unwrap();
+        let named = question().by("cluster.local/ns/shop/sa/cart").unwrap();
+        assert_eq!(named.principal().unwrap().namespace(), "shop");
+        for wrong in ["cart", "spiffe://cluster.local/ns/shop/sa/cart", "a/ns//sa/b", "a/ns/b/sa/c/d"] {
+            let error = question().by(wrong).unwrap_err();
+            assert!(error.to_string().contains("write it as in"), "{error}");
         }
     }
 

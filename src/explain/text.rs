@@ -12,6 +12,9 @@ impl fmt::Display for Explanation {
         for change in &self.canonical {
             line(f, "head", change, "")?;
         }
+        for rule in &self.policies {
+            line(f, if rule.held { "yes" } else { "no" }, &rule.because, &rule.origin)?;
+        }
         if let Some(table) = &self.table {
             line(f, "table", table, "")?;
         }

@@ -1,12 +1,13 @@
 //! Asks every stage of the data path in its order.
 
+use super::policy;
 use super::{Callee, Explanation, Outcome, Part, Question, Step, Way};
 use crate::config::fields::nearest;
 use crate::filters;
 use crate::mesh::{self, Address, Balance, Direction, Discovery, EndpointAddress, TransportProtocol};
 use crate::proxy::authority::{Authority, request_authority};
-use crate::proxy::canonicalise;
 use crate::proxy::headers::grpc::is_grpc;
+use crate::proxy::{canonicalise, client_of};
 use crate::snapshot::{ChainQuery, Destination, Http, Listener, Miss, Route, RouteTable, Snapshot};
 use filter_api::{Error, NoTrace, Reason, TraceStep};
 use filter_timeout::parse_grpc_timeout;
@@ -21,6 +22,7 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         request: question.text(),
         listener: None,
         canonical: Vec::new(),
+        policies: Vec::new(),
         table: None,
         rules: Vec::new(),
         route: None,
@@ -41,11 +43,20 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         origin: listener.mesh.origin.to_string(),
     });
     let before = head.clone();
+    let client = client_of(&http.mesh, &head, question.peer());
     if let Err(error) = canonicalise(&http.mesh, &mut head, question.peer()) {
         found.outcome = refused(&error, "");
         return found;
     }
     found.canonical = differences(&before, &head);
+    let ip = question.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let destination = SocketAddr::new(ip, question.port());
+    let (policies, refusal) = policy::ask(question, &listener, &http, &head, (client, destination));
+    found.policies = policies;
+    if let Some(refusal) = refusal {
+        found.outcome = refusal;
+        return found;
+    }
     found.table = Some(http.routes.mesh.name.to_string());
     let authority = authority(&head);
     let host = authority.as_ref().map_or("", |authority| &authority.host);
@@ -129,7 +140,7 @@ fn authority(head: &Parts) -> Option<Authority<'_>> {
     request_authority(head.version, &head.method, &head.uri, &head.headers).ok().flatten()
 }
 
-fn step(step: &TraceStep) -> Step {
+pub(super) fn step(step: &TraceStep) -> Step {
     Step { held: step.held, because: step.because.clone(), origin: step.origin.to_string() }
 }
 

@@ -71,6 +71,11 @@ impl Caller {
     }
 }
 
+/// The client of a request of `peer`, from its head as it came.
+pub(crate) fn client_of(settings: &HttpChain, head: &Parts, peer: IpAddr) -> IpAddr {
+    Caller::new(settings, &head.headers, peer).client
+}
+
 /// Makes a head canonical as these settings say, for a request of `peer`. Pure: the data path and `explain` call the same.
 pub(crate) fn canonicalise(settings: &HttpChain, head: &mut Parts, peer: IpAddr) -> Result<(), Error> {
     let caller = Caller::new(settings, &head.headers, peer);

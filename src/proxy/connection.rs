@@ -182,6 +182,11 @@ pub(super) async fn serve<S>(
         ChainProtocol::Tcp(tcp) | ChainProtocol::Detect { tcp, .. } => {
             let tunnel = worker.open_tunnel(conn.direction());
             drop(registered);
+            let mut facts = facts;
+            if http1_or_2 {
+                // Bytes that look like HTTP are bytes here: filters leave HTTP to its requests, and there will be none.
+                Arc::make_mut(&mut facts).protocol = Protocol::Tcp;
+            }
             tcp::serve(&worker, &tunnel, &facts, tcp, io).await;
         }
         ChainProtocol::Http(_) if seen.late => {

@@ -110,6 +110,7 @@ pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
             layer: "reply",
             origin: matched.unwrap_or_default(),
             because: error.to_string().into(),
+            ruling: None,
         });
         facts.grpc
     };

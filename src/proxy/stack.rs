@@ -7,6 +7,8 @@ use super::reply::ReplyLayer;
 use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::Worker};
 use crate::filters;
 use filter_api::{FilterLayer, Request};
+use filter_authorization::Authorization;
+use filter_jwt::Jwt;
 use filter_timeout::TimeoutLayer;
 use filter_transform::Transform;
 use std::convert::Infallible;
@@ -27,6 +29,8 @@ macro_rules! stack {
             $(.layer($before_route))?
             // With the request, before the upstream hears of it: a tunnel is a connection, and the filters of the port may refuse it.
             .layer(AdmitLayer)
+            .layer(FilterLayer::<Jwt>::new(filters::port::jwt))
+            .layer(FilterLayer::<Authorization>::new(filters::port::authorization))
             .layer(CheckLayer::new(worker.clone(), route::check))
             $(.layer($after_route))?
             .layer(FilterLayer::<Transform>::new(filters::route::transform))

@@ -15,6 +15,7 @@ pub use shared::Shared;
 
 use super::carried::Bytes;
 use super::connection::Conn;
+use super::internal;
 use super::labels::LabelCache;
 use super::listener::{self, Socket};
 use super::record::{Activity, Recorded};
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Close(Name),
     /// Ask the connections of a direction to go elsewhere, spread over this time.
     Drain(Direction, Duration),
+    /// Send a request of our own.
+    Call(Box<internal::Call>),
     /// A new snapshot is there: let go of what it does not know any more.
     Reconcile,
     /// End every connection now.
@@ -120,6 +123,9 @@ where
                 Command::Reconcile => worker.reconcile(),
                 Command::Drain(direction, over) => {
                     tokio::task::spawn_local(worker.clone().drain(direction, over));
+                }
+                Command::Call(call) => {
+                    tokio::task::spawn_local(internal::serve(worker.clone(), *call));
                 }
                 Command::Stop => worker.stop(),
             }

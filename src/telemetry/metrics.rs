@@ -20,7 +20,7 @@ pub use istio::{
     RESPONSE_MESSAGES, Reporter, RequestLabels, SecurityPolicy, Service, TCP, TCP_CLOSED, TCP_OPENED,
     TCP_RECEIVED, TCP_SENT, Workload,
 };
-pub use own::{ConfigMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
+pub use own::{ConfigMetrics, JwksMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
 pub use process::scrape_process;
 pub(crate) use process::status_bytes;
 pub use registry::{Registry, RegistryLimits, Series};

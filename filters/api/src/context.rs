@@ -124,7 +124,7 @@ pub struct Facts {
     pub grpc: bool,
 }
 
-/// A decision that changed the outcome.
+/// A decision that changed the outcome, or would have.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The layer that decided.
@@ -133,6 +133,52 @@ pub struct Record {
     pub origin: Origin,
     /// In words.
     pub because: Cow<'static, str>,
+    /// The rule of a policy that decided, where one did.
+    pub ruling: Option<Box<Ruling>>,
+}
+
+/// What a rule of a policy did to a request, or would have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// `namespace/name` of the policy; empty when no policy holds and that is why.
+    pub policy: Box<str>,
+    /// Place of the rule in its policy, from 0. Of a refusal because no rule holds: the one that came nearest.
+    pub rule: Option<u32>,
+    /// What it did.
+    pub effect: Effect,
+    /// The clause that failed, when a request is refused because no rule holds.
+    pub failed: Option<FailedClause>,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// The request was refused.
+    Denied,
+    /// The request was noted, and went on.
+    Audited,
+    /// A policy on trial would have refused it.
+    WouldDeny,
+    /// A policy on trial would have let it pass.
+    WouldAllow,
+}
+
+/// A clause of a rule that did not hold. Bounded, and without secrets: of headers and claims it says how long they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedClause {
+    /// Its key, `from.source.principals`.
+    pub key: Box<str>,
+    /// What it asks for.
+    pub expected: Box<str>,
+    /// What was there.
+    pub actual: Box<str>,
+}
+
+impl Effect {
+    /// True when it changed nothing.
+    pub fn is_shadow(self) -> bool {
+        matches!(self, Self::WouldDeny | Self::WouldAllow)
+    }
 }
 
 /// Counts bytes of a body that is read somewhere else.
@@ -171,7 +217,28 @@ impl Cx {
 
     /// Notes a decision that changed the outcome.
     pub fn record(&self, layer: &'static str, origin: Origin, because: impl Into<Cow<'static, str>>) {
-        self.0.facts.borrow_mut().records.push(Record { layer, origin, because: because.into() });
+        self.0.facts.borrow_mut().records.push(Record {
+            layer,
+            origin,
+            because: because.into(),
+            ruling: None,
+        });
+    }
+
+    /// Notes what a rule of a policy did.
+    pub fn record_ruling(
+        &self,
+        layer: &'static str,
+        origin: Origin,
+        because: impl Into<Cow<'static, str>>,
+        ruling: Ruling,
+    ) {
+        self.0.facts.borrow_mut().records.push(Record {
+            layer,
+            origin,
+            because: because.into(),
+            ruling: Some(Box::new(ruling)),
+        });
     }
 }
 

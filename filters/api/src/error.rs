@@ -109,6 +109,8 @@ reasons! {
     UriTooLong: "DPE", URI_TOO_LONG, 13, Downstream, "uri_too_long";
     /// An upgrade or CONNECT that this listener or route does not carry.
     UpgradeRefused: "-", FORBIDDEN, 7, Downstream, "upgrade_failed";
+    /// A policy refuses the connection. Requests are answered 403 where the policy is asked.
+    AccessDenied: "-", FORBIDDEN, 7, Downstream, "rbac_access_denied";
     /// The request would come back to this proxy.
     Loop: "NR", LOOP_DETECTED, 14, Downstream, "loop_detected";
     /// We are shutting down or over a limit of our own.

@@ -20,7 +20,9 @@ mod trace;
 
 pub use adapter::{FilterFuture, FilterLayer, FilterService, admit};
 pub use body::{Body, BoxBody, H2Body};
-pub use context::{ConnectionFacts, Context, Cx, Facts, Matched, Meter, Protocol, Record};
+pub use context::{
+    ConnectionFacts, Context, Cx, Effect, Facts, FailedClause, Matched, Meter, Protocol, Record, Ruling,
+};
 pub use end::{End, Observer, Observers, Outcome};
 pub use error::{Error, Fault, Reason};
 pub use filter::{Filter, Next, Place as FilterPlace, Spec, Step, Verdict};

@@ -49,7 +49,8 @@ fn the_shop_is_read_whole() {
         said.iter().any(|text| text.contains("consecutiveErrors") && text.contains("consecutive5xxErrors"))
     );
     assert!(
-        said.iter().any(|text| text.contains("AuthorizationPolicy") && text.contains("is NOT enforced yet"))
+        !said.iter().any(|text| text.contains("AuthorizationPolicy")),
+        "all of it is enforced: {said:#?}"
     );
     assert!(!said.iter().any(|text| text.starts_with("error")), "{said:#?}");
 }
@@ -267,7 +268,7 @@ spec:
     let Spec::Proxy(proxy) = &resource(&reading).spec else { panic!() };
     assert_eq!(proxy.workers, Some(2));
     let fields: Vec<_> = reading.objects[0].findings.iter().map(|finding| finding.field.as_str()).collect();
-    assert_eq!(fields, ["spec.state"]);
+    assert_eq!(fields, [""; 0]);
 }
 
 #[test]
@@ -354,5 +355,31 @@ proptest! {
         0..30,
     )) {
         fuzz_yaml(pieces.concat().as_bytes());
+    }
+}
+
+#[test]
+fn a_rejected_security_object_has_a_stand_in_for_its_scope() {
+    let closed = |kind: &str, spec: &str| {
+        let yaml = format!(
+            "apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec: {spec}\n"
+        );
+        let reading = read(&yaml);
+        let object = reading.objects.into_iter().next().unwrap();
+        assert!(object.resource.is_none(), "{kind} {spec} is not rejected");
+        match &object.stand_in.unwrap().spec {
+            Spec::Closed(closed) => closed.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (kind, bad) in [
+        ("AuthorizationPolicy", "rules: [{when: [{key: ''}]}]"),
+        ("RequestAuthentication", "jwtRules: [{issuer: ''}]"),
+        ("PeerAuthentication", "mtls: {mode: STRIKT}"),
+    ] {
+        let found = closed(kind, &format!("{{selector: {{matchLabels: {{app: a}}}}, {bad}}}"));
+        assert_eq!(found.selector.match_labels.get("app"), Some("a"), "{kind}");
+        let unreadable = closed(kind, &format!("{{selector: a, {bad}}}"));
+        assert!(unreadable.selector.match_labels.is_empty(), "{kind}: the whole namespace");
     }
 }

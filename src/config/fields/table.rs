@@ -39,8 +39,6 @@ const fn refused(why: &'static str) -> Mark {
 #[must_use]
 pub fn kind_mark(kind: Kind) -> Option<Mark> {
     Some(match kind {
-        Kind::RequestAuthentication => warned("it would check the tokens of requests"),
-        Kind::AuthorizationPolicy => warned("it would allow or deny requests"),
         Kind::EnvoyFilter => warned("it patches Envoy, which is not used here"),
         Kind::WasmPlugin => warned("it would run a WebAssembly filter"),
         Kind::ProxyConfig => warned("it would change settings of proxies; write them into `kind: Proxy`"),
@@ -176,6 +174,38 @@ pub(super) const TABLE: &[Row] = &[
     ("Server", "defaultEndpoint", warned("requests without a route would go there")),
     ("GatewayPort", "number protocol", Enforced),
     ("GatewayPort", "targetPort", warned("it has no effect in Istio either; leave it out")),
+    // Security
+    ("RequestAuthentication", "selector targetRef targetRefs jwtRules", Enforced),
+    (
+        "JwtRule",
+        "issuer audiences jwksUri jwks fromHeaders fromParams fromCookies outputPayloadToHeader forwardOriginalToken \
+         outputClaimToHeaders timeout spaceDelimitedClaims",
+        Enforced,
+    ),
+    ("JwtHeader", "name prefix", Enforced),
+    ("ClaimToHeader", "header claim", Enforced),
+    ("AuthorizationPolicy", "selector targetRef targetRefs rules", Enforced),
+    (
+        "AuthorizationPolicy",
+        "action",
+        Mark::Refused {
+            why: "providers cannot be asked yet, and without their answer nobody could be let in",
+            unless: &["ALLOW", "DENY", "AUDIT"],
+        },
+    ),
+    ("AuthorizationPolicy", "provider", refused("providers cannot be asked yet")),
+    ("TargetReference", "group kind name namespace", Enforced),
+    ("Rule", "from to when", Enforced),
+    ("From", "source", Enforced),
+    (
+        "PolicySource",
+        "principals notPrincipals requestPrincipals notRequestPrincipals namespaces notNamespaces serviceAccounts \
+         notServiceAccounts ipBlocks notIpBlocks remoteIpBlocks notRemoteIpBlocks trustDomains notTrustDomains",
+        Enforced,
+    ),
+    ("To", "operation", Enforced),
+    ("Operation", "hosts notHosts ports notPorts methods notMethods paths notPaths", Enforced),
+    ("Condition", "key values notValues", Enforced),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
     (
@@ -218,7 +248,7 @@ pub(super) const TABLE: &[Row] = &[
     (
         "Proxy",
         "role gateway workload cluster locality trustDomain workers outbound inbound interception admin \
-         health metrics discovery meshConfig limits drain identity trust credentials",
+         health metrics trust discovery state meshConfig limits drain identity credentials",
         Enforced,
     ),
     (
@@ -232,9 +262,9 @@ pub(super) const TABLE: &[Row] = &[
     ("Identity", "files", Enforced),
     ("Identity", "sds istio spiffe", refused("certificates come from files alone in this release")),
     ("IdentityFiles", "certificate privateKey trustBundle crl", Enforced),
-    ("Trust", "system", Enforced),
     ("Credentials", "directory", Enforced),
-    ("Proxy", "state", warned("what the proxy knows would outlive a restart")),
+    ("Trust", "system privateTargets", Enforced),
+    ("State", "directory", Enforced),
     ("GatewayRole", "ports bind proxyProtocolFrom", Enforced),
     ("Workload", "name revision serviceAccount labels", Enforced),
     ("Locality", "region zone subzone", Enforced),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::list::list;
 use crate::config::decode::{Object, Reading, Strictness, decode};
 use crate::config::finding::{Finding, Severity};
-use crate::config::resources::{ObjectKey, Resource};
+use crate::config::resources::{ObjectKey, Resource, Spec};
 use crate::config::spans::{MAX_FILE_BYTES, Place};
 use crate::mesh::forget_names;
 
@@ -31,7 +31,8 @@ pub struct Update {
     pub generation: u64,
     /// A hash of all that was read.
     pub hash: u64,
-    /// The objects that hold, sorted by key. One that did not change or move is the same `Arc` as before.
+    /// The objects that hold, and [`Spec::Closed`] for security objects that do not, sorted by key. One that did not change or move is the same
+    /// `Arc` as before.
     pub resources: Vec<Arc<Resource>>,
     /// All there is to say, sorted by file and line.
     pub findings: Vec<Finding>,
@@ -170,6 +171,14 @@ impl Version {
         }
     }
 
+    /// What closes the scope of a rejected object.
+    fn stand_in(&self) -> Option<&Arc<Resource>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Told(object) => object.stand_in.as_ref(),
+        }
+    }
+
     fn file(&self) -> &Arc<Path> {
         match self {
             Self::Plain(resource) => resource.placement.file(),
@@ -283,13 +292,20 @@ impl<'a> Load<'a> {
                 let error = winner.findings().iter().find(|finding| finding.severity == Severity::Error);
                 let message =
                     error.map_or_else(String::new, |error| format!("{}: {}", error.field, error.message));
+                // What stands in for an object is no version of it.
+                let old = held.filter(|held| !matches!(held.spec, Spec::Closed(_)));
                 rejected.push(Rejected {
                     key: key.clone(),
                     place: winner.place(),
                     message,
-                    kept_old: held.is_some(),
+                    kept_old: old.is_some(),
                 });
-                now.extend(held.cloned());
+                let stand_in = || {
+                    let closed = adopt(Arc::clone(winner.stand_in()?), held);
+                    closed.hold();
+                    Some(closed)
+                };
+                now.extend(old.cloned().or_else(stand_in));
             }
             self.findings.extend(winner.findings().iter().cloned());
         }

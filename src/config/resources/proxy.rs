@@ -212,12 +212,14 @@ pub struct Credentials {
     pub directory: Option<String>,
 }
 
-/// Roots for servers outside of the mesh.
+/// Servers outside of the mesh: those that keys of token issuers are fetched from, and those of DestinationRules with TLS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Trust {
-    /// A folder of PEM files.
+    /// Their roots: a folder or file of PEM.
     pub system: String,
+    /// Addresses, CIDRs and hosts (`*.example.com` for all below) that may be fetched from although they are private.
+    pub private_targets: Vec<String>,
 }
 
 /// Where configuration comes from: the files themselves, or one of these.
@@ -264,7 +266,7 @@ pub struct DiscoveryKubernetes {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
-    /// The folder; absent keeps nothing.
+    /// The folder, for keys of token issuers; absent keeps nothing.
     pub directory: Option<String>,
 }
 

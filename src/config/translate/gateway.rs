@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
 use filter_transform::{Redirect, Reply};
 
 mod tls;
 
-use super::World;
 use super::host::{full, overlap, with_port};
 use super::index::{Written, origin};
 use super::listeners::{add, add_table, bind, chain, flow_chain, http, listener};
@@ -18,6 +18,7 @@ use super::settings::DOMAIN;
 use super::tcp::{Caller, nets, tcp_flows};
 use super::virtual_services::Bound;
 use super::workloads::is_subset;
+use super::{World, security};
 use crate::config::resources::istio::gateway::{Gateway, Server};
 use crate::mesh::{
     Address, ChainMatch, ChainProtocol, Direction, HttpChain, Listener, Mesh, Name, ProxyProtocol, Route,
@@ -188,13 +189,16 @@ fn edge(world: &World<'_>, table: &str) -> HttpChain {
         trusted_hops: world.settings.trusted_hops(),
         server_name: world.settings.server_header().into(),
         forward_client_cert: world.settings.forward_client_cert(true).unwrap_or_default(),
+        filters: security::of_requests(world, DestinationPort::Connection),
         ..http(world, table)
     }
 }
 
 fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut Listener) {
     let name = place.name();
-    for flow in tcp_flows(world, &bound_to(world, place), Caller { port: Some(port), gateway: &name }) {
+    let caller = Caller { port: Some(port), gateway: &name };
+    for mut flow in tcp_flows(world, &bound_to(world, place), caller) {
+        flow.chain.filters = security::of_connections(world, DestinationPort::Connection);
         let chain = flow_chain(&format!("tcp-{}", listener.chains.len()), flow);
         if chain.matches != ChainMatch::default() {
             listener.chains.push(chain);

@@ -9,12 +9,15 @@ use std::sync::Arc;
 pub(super) use captured::add as add_captured;
 pub(super) use explicit::add as add_explicit;
 
+use filter_authorization::DestinationPort;
+
 use super::World;
 use super::index::origin;
 use super::listeners::{address, http};
 use super::policy::Effective;
 use super::routes::simple_route;
 use super::scope::Scope;
+use super::security;
 use super::service::{Port, Protocol, Service, Source};
 use super::tcp::to_cluster;
 use super::workloads::{is_subset, slice_port};
@@ -25,7 +28,8 @@ use crate::config::resources::kubernetes::ServicePort;
 use crate::config::resources::scalar::IntOrString;
 use crate::mesh::{
     Address, Balance, ChainProtocol, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet,
-    ForwardClientCert, Health, HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, VirtualHost,
+    ForwardClientCert, Health, HttpChain, Mesh, Name, Origin, Pool, RouteTable, ServiceName, TcpChain,
+    VirtualHost,
 };
 
 /// Whence the proxy calls the application, so that its own traffic is not captured again.
@@ -71,8 +75,9 @@ impl AppPort<'_, '_> {
     /// What is done with its connections.
     pub(super) fn chain(&self, world: &World<'_>) -> ChainProtocol {
         let cluster = self.cluster();
-        let http = || Arc::new(inbound_http(world, &cluster));
-        let tcp = || Arc::new(to_cluster(&cluster, Pool::default().tcp_idle_timeout, self.origin()));
+        // The port of a connection that was captured, or came to a listener of its own, is that of the application.
+        let http = || Arc::new(inbound_http(world, &cluster, DestinationPort::Connection));
+        let tcp = || Arc::new(inbound_tcp(world, &cluster, self.origin(), DestinationPort::Connection));
         match self.protocol {
             Protocol::Http | Protocol::Http2 => ChainProtocol::Http(http()),
             Protocol::Detect => ChainProtocol::Detect { http: http(), tcp: tcp() },
@@ -88,14 +93,28 @@ impl AppPort<'_, '_> {
 }
 
 /// The HTTP settings of an inbound chain.
-pub(super) fn inbound_http(world: &World<'_>, routes: &str) -> HttpChain {
+pub(super) fn inbound_http(world: &World<'_>, routes: &str, port: DestinationPort) -> HttpChain {
     HttpChain {
         server_name: world.settings.server_header().into(),
         forward_client_cert: world
             .settings
             .forward_client_cert(false)
             .unwrap_or(ForwardClientCert::AppendForward),
+        filters: security::of_requests(world, port),
         ..http(world, routes)
+    }
+}
+
+/// A chain that carries what is no HTTP to one cluster of the application.
+pub(super) fn inbound_tcp(
+    world: &World<'_>,
+    cluster: &str,
+    origin: Origin,
+    port: DestinationPort,
+) -> TcpChain {
+    TcpChain {
+        filters: security::of_connections(world, port),
+        ..to_cluster(cluster, Pool::default().tcp_idle_timeout, origin)
     }
 }
 

@@ -9,14 +9,16 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::resources::istio::destination_rule::DestinationRule;
 use crate::config::resources::istio::gateway::Gateway;
 use crate::config::resources::istio::mesh_config::MeshConfig;
-use crate::config::resources::istio::security::PeerAuthentication;
+use crate::config::resources::istio::security::{
+    AuthorizationPolicy, PeerAuthentication, RequestAuthentication,
+};
 use crate::config::resources::istio::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::config::resources::istio::sidecar::Sidecar;
 use crate::config::resources::istio::telemetry::Telemetry;
 use crate::config::resources::istio::virtual_service::VirtualService;
 use crate::config::resources::kubernetes::{EndpointSlice, Service};
 use crate::config::resources::proxy::Proxy;
-use crate::config::resources::{Resource, Spec};
+use crate::config::resources::{Closed, Resource, Spec};
 use crate::mesh::{Name, Origin, name};
 
 /// An object and what it says.
@@ -54,6 +56,10 @@ pub(super) struct Index<'a> {
     pub(super) gateways: Vec<Written<'a, Gateway>>,
     pub(super) telemetries: Vec<Written<'a, Telemetry>>,
     pub(super) peer_authentications: Vec<Written<'a, PeerAuthentication>>,
+    pub(super) request_authentications: Vec<Written<'a, RequestAuthentication>>,
+    pub(super) authorization_policies: Vec<Written<'a, AuthorizationPolicy>>,
+    /// Security objects that do not hold, and what they would have been about.
+    pub(super) closed: Vec<Written<'a, Closed>>,
     pub(super) services: Vec<Written<'a, Service>>,
     pub(super) slices: Vec<Written<'a, EndpointSlice>>,
     pub(super) proxies: Vec<Written<'a, Proxy>>,
@@ -78,6 +84,13 @@ impl<'a> Index<'a> {
                 Spec::Gateway(spec) => index.gateways.push(Written { object, spec }),
                 Spec::Telemetry(spec) => index.telemetries.push(Written { object, spec }),
                 Spec::PeerAuthentication(spec) => index.peer_authentications.push(Written { object, spec }),
+                Spec::RequestAuthentication(spec) => {
+                    index.request_authentications.push(Written { object, spec });
+                }
+                Spec::AuthorizationPolicy(spec) => {
+                    index.authorization_policies.push(Written { object, spec });
+                }
+                Spec::Closed(spec) => index.closed.push(Written { object, spec }),
                 Spec::Service(spec) => index.services.push(Written { object, spec }),
                 Spec::EndpointSlice(spec) => index.slices.push(Written { object, spec }),
                 Spec::Proxy(spec) => index.proxies.push(Written { object, spec }),

@@ -5,18 +5,19 @@
 
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
 use rustc_hash::FxHashMap;
 
 use super::World;
+use super::inbound::inbound_tcp;
 use super::index::{Index, Written, origin};
 use super::listeners::chain;
 use super::settings::Settings;
-use super::tcp::to_cluster;
 use super::workloads::is_subset;
-use crate::config::resources::Resource;
 use crate::config::resources::istio::security::{MutualTlsMode, PeerAuthentication};
+use crate::config::resources::{Closed, Kind, Resource};
 use crate::mesh::{
-    ChainMatch, ChainProtocol, DownstreamTls, FilterChain, Labels, Name, Origin, Pool, TlsVersion,
+    ChainMatch, ChainProtocol, DownstreamTls, FilterChain, Labels, Name, Origin, TlsVersion,
     TransportProtocol,
 };
 
@@ -44,6 +45,9 @@ pub(super) struct Peers<'a> {
     mesh: Option<Written<'a, PeerAuthentication>>,
     namespaces: FxHashMap<&'a str, Written<'a, PeerAuthentication>>,
     workloads: FxHashMap<&'a str, Vec<Written<'a, PeerAuthentication>>>,
+    /// Those that were rejected and had no predecessor: their scope asks for the most.
+    closed: Vec<Written<'a, Closed>>,
+    root: &'a str,
 }
 
 /// What holds for one workload.
@@ -55,7 +59,8 @@ pub(super) struct OfWorkload<'a> {
 
 impl<'a> Peers<'a> {
     pub(super) fn new(index: &Index<'a>, settings: &Settings<'a>) -> Self {
-        let mut peers = Self::default();
+        let closed = index.closed.iter().filter(|closed| closed.object.key.kind == Kind::PeerAuthentication);
+        let mut peers = Self { closed: closed.copied().collect(), root: settings.root(), ..Self::default() };
         for policy in &index.peer_authentications {
             let namespace: &str = policy.namespace();
             let selects =
@@ -88,6 +93,14 @@ impl<'a> Peers<'a> {
 
     /// What holds for a workload of these labels.
     pub(super) fn of(&self, namespace: &str, labels: &Labels) -> OfWorkload<'a> {
+        let closes = |closed: &&Written<'a, Closed>| {
+            let (owner, selector) = (&**closed.namespace(), &closed.spec.selector.match_labels);
+            (owner == namespace && is_subset(selector, labels)) || (owner == self.root && selector.is_empty())
+        };
+        if let Some(closed) = self.closed.iter().find(closes) {
+            let by = Some((closed.object, "spec".to_owned()));
+            return OfWorkload { all: Asked { mode: Mode::Strict, by }, ports: Vec::new() };
+        }
         let mut all = Asked { mode: Mode::Permissive, by: None };
         for policy in self.mesh.iter().chain(self.namespaces.get(namespace)) {
             let written = policy.spec.mtls.as_ref().map(|mtls| mtls.mode);
@@ -216,8 +229,9 @@ impl Asked<'_> {
         }
         let own = match cluster {
             Some(cluster) => {
-                let tcp = to_cluster(cluster, Pool::default().tcp_idle_timeout, at.clone());
-                ChainProtocol::Tcp(Arc::new(tcp))
+                let port =
+                    matches.destination_port.map_or(DestinationPort::Connection, DestinationPort::Fixed);
+                ChainProtocol::Tcp(Arc::new(inbound_tcp(world, cluster, at.clone(), port)))
             }
             None => {
                 ChainProtocol::Refuse("TLS that is not the mesh's, and no application to pass it to".into())

@@ -93,6 +93,11 @@ impl<'a> Settings<'a> {
         self.pick(|config| config.enable_auto_mtls).unwrap_or(true)
     }
 
+    /// Other names of the trust domain.
+    pub(super) fn trust_domain_aliases(&self) -> &'a [String] {
+        self.list(|config| &config.trust_domain_aliases)
+    }
+
     /// What happens to unknown destinations.
     pub(super) fn outbound(&self) -> OutboundMode {
         self.pick(|config| config.outbound_traffic_policy.as_ref())

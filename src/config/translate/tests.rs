@@ -1,5 +1,7 @@
 //! Rule by rule: YAML in, model out.
 
+mod authentication;
+mod authorization;
 mod destinations;
 mod gateways;
 mod listeners;

@@ -7,7 +7,7 @@ fn found(kind: &str, spec: &str) -> Vec<(&'static str, String)> {
     let group = match kind {
         "Service" => "v1",
         "Proxy" => "sidegate.io/v1alpha1",
-        "AuthorizationPolicy" | "PeerAuthentication" => "security.istio.io/v1",
+        "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => "security.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
     let yaml = format!("apiVersion: {group}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n");
@@ -199,7 +199,7 @@ fn security_objects_with_empty_conditions_are_rejected() {
     one(
         "AuthorizationPolicy",
         "{rules: [{from: [{source: {}}]}]}",
-        "empty-source",
+        "bad-policy",
         "spec.rules[0].from[0].source",
     );
     one(
@@ -221,5 +221,25 @@ fn operators_of_envoy_in_header_values_are_said_to_be_literal() {
     }
     for value in ["100%", "50% of %d", "%20%20", "%%", "a%REQ"] {
         assert_eq!(found("VirtualService", &set(value)), [], "{value}");
+    }
+}
+
+#[test]
+fn rules_for_tokens_that_cannot_work_are_rejected() {
+    let rule = |fields: &str| format!("{{jwtRules: [{{issuer: i, {fields}}}]}}");
+    for (fields, code, field) in [
+        ("jwks: 'no keys'", "bad-jwks", "jwks"),
+        ("jwks: '{\"keys\": [{\"kty\": \"EC\", \"crv\": \"P-521\"}]}'", "bad-jwks", "jwks"),
+        ("jwksUri: \"file:///etc/passwd\"", "bad-uri", "jwksUri"),
+        ("outputPayloadToHeader: content-length", "bad-header", "outputPayloadToHeader"),
+        (
+            "outputClaimToHeaders: [{header: host, claim: sub}]",
+            "bad-header",
+            "outputClaimToHeaders[0].header",
+        ),
+        ("outputClaimToHeaders: [{header: x-a}]", "no-claim", "outputClaimToHeaders[0].claim"),
+        ("fromCookies: ['']", "no-name", "fromCookies[0]"),
+    ] {
+        one("RequestAuthentication", &rule(fields), code, &format!("spec.jwtRules[0].{field}"));
     }
 }

@@ -3,6 +3,8 @@
 use super::bundle::{Bundle, Kind, Slot, Spec};
 use super::registry::{Registry, Series};
 use super::worker::WorkerMetrics;
+use std::collections::HashMap;
+use std::time::Duration;
 
 macro_rules! family {
     ($kind:ident, $name:literal, $help:literal) => {
@@ -73,6 +75,23 @@ static CONFIG: Bundle = Bundle {
 static RELOADS: Bundle = Bundle {
     labels: &["result"],
     families: &[family!(Counter, "sidegate_config_reloads_total", "Reloads, by result.")],
+};
+
+static JWKS: Bundle = Bundle {
+    labels: &["issuer", "uri"],
+    families: &[
+        family!(Gauge, "sidegate_jwks_keys", "Keys of an issuer that can be used."),
+        family!(Gauge, "sidegate_jwks_age_seconds", "Seconds since they were fetched."),
+        family!(Counter, "sidegate_jwks_fetches_total", "Fetches of keys."),
+        family!(Counter, "sidegate_jwks_fetch_failures_total", "Fetches of keys that failed."),
+    ],
+};
+static TOKENS: Bundle = Bundle {
+    labels: &[],
+    families: &[
+        family!(Counter, "sidegate_jwt_cache_hits_total", "Tokens that had been verified before."),
+        family!(Counter, "sidegate_jwt_cache_misses_total", "Tokens that had to be verified."),
+    ],
 };
 
 /// The connection pools of one cluster. One per worker and cluster, kept as long as the pool.
@@ -230,4 +249,70 @@ impl ConfigMetrics {
     pub fn refused(&self, registry: &Registry) {
         registry.add(&self.refused, Self::RELOADS, 1);
     }
+}
+
+/// Keys of token issuers, told by the control side now and then.
+#[derive(Debug)]
+pub struct JwksMetrics {
+    tokens: Series,
+    cache: (u64, u64),
+    sets: HashMap<(Box<str>, Box<str>), Told>,
+}
+
+/// A key set, and the fetches and failures of it that were told.
+type Told = (Series, (u64, u64));
+
+impl JwksMetrics {
+    const KEYS: Slot = JWKS.scalar(0);
+    const AGE: Slot = JWKS.scalar(1);
+    const FETCHES: Slot = JWKS.scalar(2);
+    const FAILURES: Slot = JWKS.scalar(3);
+    const HITS: Slot = TOKENS.scalar(0);
+    const MISSES: Slot = TOKENS.scalar(1);
+
+    /// The families of this registry.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self { tokens: registry.series(&TOKENS, &[]), cache: (0, 0), sets: HashMap::new() }
+    }
+
+    /// What is known of the keys of `(issuer, uri)`; `fetches` are all and those that failed since they are in use.
+    pub fn key_set(
+        &mut self,
+        registry: &Registry,
+        (issuer, uri): (&str, &str),
+        keys: usize,
+        age: Option<Duration>,
+        fetches: (u64, u64),
+    ) {
+        let (series, told) = self
+            .sets
+            .entry((issuer.into(), uri.into()))
+            .or_insert_with(|| (registry.series(&JWKS, &[issuer, uri]), (0, 0)));
+        registry.set(series, Self::KEYS, i64::try_from(keys).unwrap_or(i64::MAX));
+        let age = age.map_or(0, |age| age.as_secs());
+        registry.set(series, Self::AGE, age.cast_signed());
+        registry.add(series, Self::FETCHES, risen(&mut told.0, fetches.0));
+        registry.add(series, Self::FAILURES, risen(&mut told.1, fetches.1));
+    }
+
+    /// Forgets key sets that are in use no more.
+    pub fn retain(&mut self, in_use: impl Fn(&str, &str) -> bool) {
+        self.sets.retain(|(issuer, uri), _| in_use(issuer, uri));
+    }
+
+    /// Hits and misses of all caches of verified tokens that are in use.
+    pub fn cache(&mut self, registry: &Registry, (hits, misses): (u64, u64)) {
+        // A cache that is gone takes its counts with it: then nothing has risen.
+        let (told_hits, told_misses) = std::mem::replace(&mut self.cache, (hits, misses));
+        registry.add(&self.tokens, Self::HITS, hits.saturating_sub(told_hits));
+        registry.add(&self.tokens, Self::MISSES, misses.saturating_sub(told_misses));
+    }
+}
+
+/// By how much a count has risen; one that fell began anew.
+fn risen(told: &mut u64, now: u64) -> u64 {
+    let by = now.checked_sub(*told).unwrap_or(now);
+    *told = now;
+    by
 }

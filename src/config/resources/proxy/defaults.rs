@@ -60,7 +60,7 @@ impl Default for DiscoveryXds {
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { system: "/etc/ssl/certs".to_owned() }
+        Self { system: "/etc/ssl/certs".to_owned(), private_targets: Vec::new() }
     }
 }
 

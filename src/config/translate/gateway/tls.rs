@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
+
 use super::{Place, bound_to, edge, full, virtual_hosts};
 use crate::config::resources::istio::gateway::{ServerTls, ServerTlsMode, TlsProtocol};
 use crate::config::translate::World;
 use crate::config::translate::index::origin;
 use crate::config::translate::listeners::{add_table, flow_chain};
 use crate::config::translate::mutual_tls::mesh_tls;
+use crate::config::translate::security;
 use crate::config::translate::settings::DOMAIN;
 use crate::config::translate::tcp::{Caller, tcp_flows, tls_flows};
 use crate::mesh::{
@@ -44,6 +47,7 @@ fn pass_through(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut 
     let hosts = server_names(place);
     let caller = Caller { port: Some(port), gateway: &name };
     for mut flow in tls_flows(world, &bound_to(world, place), caller, None) {
+        flow.chain.filters = security::of_connections(world, DestinationPort::Connection);
         // Only names that the server has: those of a VirtualService may be more.
         if !hosts.is_empty() {
             flow.server_names.retain(|sni| hosts.iter().any(|host| super::overlap(host, sni).is_some()));
@@ -80,7 +84,10 @@ fn terminate(
         let flow = tcp_flows(world, &bound_to(world, place), caller).into_iter().next();
         let tcp = flow.map_or_else(
             || TcpChain::new(TcpTarget::Refuse, std::time::Duration::ZERO, at.clone()),
-            |flow| flow.chain,
+            |flow| TcpChain {
+                filters: security::of_connections(world, DestinationPort::Connection),
+                ..flow.chain
+            },
         );
         ChainProtocol::Tcp(Arc::new(tcp))
     };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
+
 use super::super::World;
 use super::super::captured::{OWN_PORT, port_of};
 use super::super::clusters::INBOUND_PASSTHROUGH;
@@ -10,10 +12,9 @@ use super::super::listeners::{
     add as add_listener, add_table, addresses, bind, chain, interception, listener,
 };
 use super::super::scope::Scope;
-use super::super::tcp::to_cluster;
-use super::{AppPort, add_cluster, inbound_http, ports, table};
+use super::{AppPort, add_cluster, inbound_http, inbound_tcp, ports, table};
 use crate::config::resources::istio::mesh_config::InboundMode;
-use crate::mesh::{ChainMatch, ChainProtocol, Direction, Mesh, Origin, Pool};
+use crate::mesh::{ChainMatch, ChainProtocol, Direction, Mesh, Origin};
 
 /// Adds `virtualInbound`, and the listeners of a Sidecar that nothing captures.
 pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh) {
@@ -57,10 +58,9 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
         let field = "spec.meshConfig.inboundTrafficPolicy";
         world.index.notes.warn(world.object, field, "inbound-localhost", message.to_owned(), hint);
     }
-    let idle_timeout = Pool::default().tcp_idle_timeout;
     let unknown = ChainProtocol::Detect {
-        http: Arc::new(inbound_http(world, INBOUND_PASSTHROUGH)),
-        tcp: Arc::new(to_cluster(INBOUND_PASSTHROUGH, idle_timeout, Origin::BUILT_IN)),
+        http: Arc::new(inbound_http(world, INBOUND_PASSTHROUGH, DestinationPort::Connection)),
+        tcp: Arc::new(inbound_tcp(world, INBOUND_PASSTHROUGH, Origin::BUILT_IN, DestinationPort::Connection)),
     };
     let (asked, cluster) = (world.callers.elsewhere(), Some(INBOUND_PASSTHROUGH));
     let name = "virtualInbound-catchall";

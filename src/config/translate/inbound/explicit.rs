@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use filter_authorization::DestinationPort;
 use rustc_hash::FxHashSet;
 
 use super::super::World;
@@ -12,10 +13,9 @@ use super::super::listeners::{add as add_listener, add_table, addresses, listene
 use super::super::routes::simple_route;
 use super::super::scope::Scope;
 use super::super::settings::DOMAIN;
-use super::super::tcp::to_cluster;
 use super::captured::add_bound;
-use super::{AppPort, add_cluster, application, inbound_http, ports};
-use crate::mesh::{ChainMatch, ChainProtocol, Direction, Mesh, Pool, RouteTable, VirtualHost};
+use super::{AppPort, add_cluster, application, inbound_http, inbound_tcp, ports};
+use crate::mesh::{ChainMatch, ChainProtocol, Direction, Mesh, RouteTable, VirtualHost};
 
 /// The name of the listener and of its table.
 pub(in super::super) const INBOUND: &str = "inbound";
@@ -44,10 +44,16 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     let mut inbound = listener(world, INBOUND, Direction::Inbound, origin.clone());
     inbound.addresses = addresses(world, world.object, field, &world.proxy.inbound.addresses);
     inbound.bound = true;
-    let http = Arc::new(inbound_http(world, INBOUND));
+    // Which of several ports a request is for is decided by its route.
+    let targets: FxHashSet<u16> = ports.iter().chain(&application).map(|port| port.number).collect();
+    let destination = match targets.into_iter().collect::<Vec<_>>()[..] {
+        [only] => known(only),
+        _ => DestinationPort::Unknown,
+    };
+    let http = Arc::new(inbound_http(world, INBOUND, destination));
     let protocol = match fallback {
         Some(port) => {
-            let tcp = to_cluster(&port.cluster(), Pool::default().tcp_idle_timeout, port.origin());
+            let tcp = inbound_tcp(world, &port.cluster(), port.origin(), known(port.number));
             ChainProtocol::Detect { http, tcp: Arc::new(tcp) }
         }
         None => ChainProtocol::Http(http),
@@ -59,6 +65,11 @@ pub(in super::super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mes
     inbound.default_chain = chains.pop();
     inbound.chains = chains;
     add_listener(mesh, inbound);
+}
+
+/// An application behind a Unix socket has no port.
+fn known(port: u16) -> DestinationPort {
+    if port == 0 { DestinationPort::Unknown } else { DestinationPort::Fixed(port) }
 }
 
 fn table(world: &World<'_>, ports: &[AppPort<'_, '_>], fallback: Option<&AppPort<'_, '_>>) -> RouteTable {

@@ -1,4 +1,5 @@
-use super::{cluster, codes, finding, istio, listener, proxy, run, service};
+use super::{cluster, codes, finding, istio, listener, load, proxy, run, run_on, service};
+use crate::config::decode::{Strictness, decode};
 use crate::mesh::{ChainProtocol, FilterChain, Listener, Mesh, Roots, TransportProtocol, UpstreamTlsWhen};
 use std::sync::Arc;
 
@@ -177,4 +178,19 @@ fn destination_rules_say_how_tls_begins() {
     let own = rule("{mode: MUTUAL, credentialName: c}").unwrap();
     assert_eq!(own.roots, Roots::Credential("c".into()));
     assert_eq!(rule("{mode: SIMPLE, insecureSkipVerify: true}").unwrap().roots, Roots::Unverified);
+}
+
+#[test]
+fn a_rejected_object_without_a_predecessor_closes_its_scope() {
+    let broken = peer("shop", "broken", "{selector: {matchLabels: {app: web}}, mtls: {mode: STRIKT}}");
+    let reading = decode(&std::path::Path::new("t.yaml").into(), &broken, Strictness::default());
+    let object = reading.objects.into_iter().next().unwrap();
+    assert!(object.resource.is_none());
+    let mut resources = load(&captured(""));
+    resources.push(object.stand_in.unwrap());
+    assert_eq!(fates(&run_on(&resources).mesh, 8080), STRICT);
+    let other = load(&captured("").replace("app: web", "app: other"));
+    let closed = resources.pop().unwrap();
+    let output = run_on(&[other, vec![closed]].concat());
+    assert_eq!(fates(&output.mesh, 8080), PERMISSIVE, "another workload");
 }

@@ -1,6 +1,6 @@
 //! The contract of the filters over real connections: one that waits, one that sends a body again, one that holds a permit to the end.
 
-use super::support::{Running, broke, captured, mesh, nobody};
+use super::support::{Running, broke, captured, mesh, nobody, sniffed_tcp};
 use bytes::Bytes;
 use filter_api::{Outcome, Reason};
 use http::{Request, StatusCode};
@@ -307,4 +307,22 @@ async fn a_captured_connection_that_says_nothing_is_bytes_after_the_time_for_a_h
     let mut client = proxy.connect().await;
     assert_eq!(exchange(&mut client, "", "ready\r\n").await, "220 ready\r\n");
     assert!(began.elapsed() >= limit);
+}
+
+#[tokio::test]
+async fn bytes_that_look_like_http_are_judged_as_bytes_where_nobody_reads_them_as_http() {
+    let called = Arc::new(AtomicU32::new(0));
+    let count = called.clone();
+    let bytes = upstream(move |_, stream| {
+        count.fetch_add(1, Ordering::Relaxed);
+        echo(stream)
+    })
+    .await;
+    let policy = filter_authorization::Policy::default();
+    let proxy = Running::over("look alike", sniffed_tcp(mesh("look alike", nobody(), bytes), policy));
+    let mut client = proxy.connect().await;
+    assert_eq!(exchange(&mut client, &get("up", "/ok"), "").await, "", "nobody is allowed");
+    let mut client = proxy.connect().await;
+    assert_eq!(exchange(&mut client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "").await, "");
+    assert_eq!(called.load(Ordering::Relaxed), 0);
 }

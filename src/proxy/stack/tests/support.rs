@@ -4,8 +4,8 @@ use super::super::*;
 use crate::filters::PortSettings;
 use crate::filters::contract::{Ledger, Pages, Permit, Waiting};
 use crate::mesh::{
-    ChainProtocol, EndpointAddress, EndpointSet, HttpChain, Interception, Mesh, Origin, PathMatch,
-    RouteTable, TcpChain, TcpTarget,
+    ChainMatch, ChainProtocol, EndpointAddress, EndpointSet, HttpChain, Interception, Mesh, Origin,
+    PathMatch, RouteTable, TcpChain, TcpTarget, TransportProtocol,
 };
 use crate::proxy::worker::run_with;
 use crate::proxy::{Command, Shared, Socket};
@@ -113,15 +113,18 @@ pub(super) fn mesh(name: &str, web: SocketAddr, bytes: SocketAddr) -> Mesh {
     };
     let hosts = vec![host("up", "web"), host("dead", "dead")];
     mesh.routes.insert("t".into(), Arc::new(RouteTable { name: "t".into(), hosts, ..RouteTable::default() }));
-    let filters = PortSettings { waiting: vec![format!("{name} waiting")], permit: vec![name.to_owned()] };
+    let filters = PortSettings {
+        waiting: vec![format!("{name} waiting")],
+        permit: vec![name.to_owned()],
+        ..PortSettings::default()
+    };
     let target = TcpTarget::Clusters(vec![samples::share("bytes", 1)]);
     let tcp =
         TcpChain { filters: filters.clone(), ..TcpChain::new(target, Duration::ZERO, Origin::BUILT_IN) };
     let http = HttpChain { filters, ..HttpChain::new("t".into()) };
     let protocol = ChainProtocol::Detect { http: Arc::new(http), tcp: Arc::new(tcp) };
     let mut listener = samples::listener("l", Vec::new());
-    listener.default_chain =
-        Some(Arc::new(samples::chain("c", crate::mesh::ChainMatch::default(), protocol)));
+    listener.default_chain = Some(Arc::new(samples::chain("c", ChainMatch::default(), protocol)));
     mesh.listeners.insert("l".into(), Arc::new(listener));
     mesh
 }
@@ -132,6 +135,23 @@ pub(super) fn captured(mut mesh: Mesh, handshake_timeout: Duration) -> Mesh {
         let listener = Arc::make_mut(listener);
         listener.interception = Some(Interception::Tproxy);
         listener.handshake_timeout = handshake_timeout;
+    }
+    mesh
+}
+
+/// The same carried as bytes alone under this policy, by a listener that tells connections apart by their first bytes.
+pub(super) fn sniffed_tcp(mut mesh: Mesh, policy: filter_authorization::Policy) -> Mesh {
+    let policies = Arc::new(vec![policy]);
+    for listener in mesh.listeners.values_mut() {
+        let listener = Arc::make_mut(listener);
+        let detecting = listener.default_chain.take().unwrap();
+        let ChainProtocol::Detect { tcp, .. } = &detecting.protocol else { panic!("{detecting:?}") };
+        let mut tcp = TcpChain::clone(tcp);
+        tcp.filters.authorization =
+            vec![filter_authorization::Settings { policies: policies.clone(), ..Default::default() }];
+        let matches = ChainMatch { transport: Some(TransportProtocol::RawBuffer), ..ChainMatch::default() };
+        let chain = samples::chain("bytes", matches, ChainProtocol::Tcp(Arc::new(tcp)));
+        listener.chains = vec![Arc::new(chain)];
     }
     mesh
 }

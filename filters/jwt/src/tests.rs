@@ -1,0 +1,7 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+pub(crate) mod support;
+
+mod mutation;
+mod requests;
+mod tokens;

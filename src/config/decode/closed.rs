@@ -1,0 +1,75 @@
+//! What stands in for a security object that is rejected: the scope that it would have had.
+
+use std::sync::Arc;
+
+use crate::config::finding::{Finding, Severity};
+use crate::config::resources::istio::common::{MatchLabels, TargetReference};
+use crate::config::resources::{Closed, Kind, ObjectKey, Placement, Resource, Spec};
+use crate::config::spans::{Outline, Value};
+use crate::mesh::Labels;
+
+/// The longest text that an outline holds whole.
+const WHOLE: usize = 255;
+
+/// The object that closes the scope of a rejected one; `None` for kinds that close nothing.
+pub(super) fn stand_in(
+    key: &ObjectKey,
+    outline: &Outline,
+    placement: &Arc<Placement>,
+    findings: &[Finding],
+) -> Option<Arc<Resource>> {
+    let closes = [Kind::AuthorizationPolicy, Kind::RequestAuthentication, Kind::PeerAuthentication]
+        .contains(&key.kind);
+    if !closes {
+        return None;
+    }
+    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+    // What is wrong with the scope itself, or with all of the object, leaves nothing to rely on.
+    let readable = errors().all(|error| {
+        let field = error.field.as_str();
+        !matches!(field, "" | "spec")
+            && !field.starts_with("spec.selector")
+            && !field.starts_with("spec.targetRef")
+    });
+    let scope = if readable { selector(outline).zip(target_refs(outline)) } else { None };
+    let (selector, target_refs) = scope.unwrap_or_default();
+    let message =
+        errors().next().map_or_else(String::new, |error| format!("{}: {}", error.field, error.message));
+    let closed = Closed { selector: MatchLabels { match_labels: selector }, target_refs, message };
+    let spec = Spec::Closed(Box::new(closed));
+    Some(Arc::new(Resource::new(key.clone(), Default::default(), spec, Arc::clone(placement))))
+}
+
+/// The labels as written; empty without any, `None` where they cannot be read.
+fn selector(outline: &Outline) -> Option<Labels> {
+    let Some(at) = outline.find("spec.selector.matchLabels") else { return Some(Labels::default()) };
+    let Some(Value::Mapping(entries)) = outline.value(at) else { return None };
+    let label = |(key, _, value): &(Box<str>, usize, usize)| match outline.value(*value) {
+        Some(Value::Scalar(text, _)) if text.len() < WHOLE => Some((key.to_string(), text.to_string())),
+        _ => None,
+    };
+    entries.iter().map(label).collect()
+}
+
+fn target_refs(outline: &Outline) -> Option<Vec<TargetReference>> {
+    if let Some(at) = outline.find("spec.targetRefs") {
+        let Some(Value::Sequence(items)) = outline.value(at) else { return None };
+        return (0..items.len())
+            .map(|index| target_ref(outline, &format!("spec.targetRefs[{index}]")))
+            .collect();
+    }
+    match outline.find("spec.targetRef") {
+        Some(_) => Some(vec![target_ref(outline, "spec.targetRef")?]),
+        None => Some(Vec::new()),
+    }
+}
+
+fn target_ref(outline: &Outline, field: &str) -> Option<TargetReference> {
+    let text = |name: &str| outline.text(&format!("{field}.{name}")).map(str::to_owned);
+    Some(TargetReference {
+        group: text("group"),
+        kind: text("kind")?,
+        name: text("name")?,
+        namespace: text("namespace"),
+    })
+}
