@@ -20,10 +20,10 @@ mod material;
 mod metrics;
 mod pem;
 mod provider;
-mod secrets;
 mod server;
 mod spiffe;
 mod trust;
+mod watched;
 
 pub use client::{ClientSettings, ClientTls, Servers, client_config};
 pub use error::{Error, Refused, explain};
@@ -35,10 +35,10 @@ pub use material::{Certificate, Identity, Purpose};
 pub use metrics::IdentityMetrics;
 pub use pem::{Pem, SecretBytes};
 pub use provider::{Hybrid, Tls, TlsVersion};
-pub use secrets::{Secrets, Watched};
 pub use server::{Clients, ServerSettings, ServerTls, server_config};
 pub use spiffe::{Malformed, TrustDomains, parse};
 pub use trust::Trust;
+pub use watched::Watched;
 
 #[cfg(test)]
 mod tests;

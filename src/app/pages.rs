@@ -24,6 +24,7 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
             page(status, config_dump),
         )
         .get("/clusters", "clusters, their endpoints and their limits", page(status, clusters))
+        .get("/certs", "certificates that are held: whose, until when, and why a renewal was kept out", page(status, certs))
         .get("/listeners", "listeners and where they really listen", page(status, listeners))
         .get(
             "/routes",
@@ -141,6 +142,11 @@ fn state(status: &Status) -> State {
         (true, true) => State::Draining,
         (true, false) => State::Live,
     }
+}
+
+fn certs(status: &Status) -> Value {
+    let held = status.shared().keyring().status(SystemTime::now());
+    json!({ "certificates": held })
 }
 
 fn config_dump(status: &Status) -> Value {

@@ -19,10 +19,10 @@ use super::held::{Held, Status};
 use super::judge::NameMatch;
 use super::material::{Identity, Purpose};
 use super::provider::{Hybrid, Tls, TlsVersion};
-use super::secrets::Watched;
 use super::server::{Clients, ServerSettings, ServerTls, server_config};
 use super::spiffe::TrustDomains;
 use super::trust::Trust;
+use super::watched::{Watched, secret_name};
 use crate::config::finding::Finding;
 use crate::mesh::{
     self, Certificate, ClientCertificate, DownstreamTls, KeyExchange, Mesh, Node, Roots, UpstreamTls,
@@ -437,16 +437,12 @@ impl Loader<'_> {
                 ("workload".to_owned(), Purpose::Workload(domains), files)
             }
             Source::Credential(name, ca) => {
-                let name = super::secrets::check(name).map_err(|error| error.to_string())?;
-                let ca = ca
-                    .as_deref()
-                    .map(super::secrets::check)
-                    .transpose()
-                    .map_err(|error| error.to_string())?;
+                let name = secret_name(name).map_err(|error| error.to_string())?;
+                let ca = ca.as_deref().map(secret_name).transpose().map_err(|error| error.to_string())?;
                 (name.to_owned(), Purpose::Credential, Files::secret(&folder()?, name, ca))
             }
             Source::RootsOf(name) => {
-                let name = super::secrets::check(name).map_err(|error| error.to_string())?;
+                let name = secret_name(name).map_err(|error| error.to_string())?;
                 let files = Files::secret(&folder()?, name, Some(name)).without_certificate();
                 (format!("{name} (roots)"), Purpose::Roots, files)
             }
@@ -472,8 +468,6 @@ impl Loader<'_> {
             }
         };
         let held = Arc::new(Held::new(&name, purpose));
-        // Read here and now: the first handshake must not come before it.
-        held.offer(files.read(), SystemTime::now());
         Ok(Arc::new(Watched::start(held, files, &self.keyring.registry)))
     }
 }

@@ -120,6 +120,7 @@ fn ended(
     mode: ServerTlsMode,
 ) -> Option<DownstreamTls> {
     let alpn = ["h2", "http/1.1"].map(Name::from).into();
+    note_unheld(world, place, tls);
     let min_version = match tls.min_protocol_version.unwrap_or_default() {
         TlsProtocol::Tls13 => TlsVersion::Tls13,
         _ => TlsVersion::Tls12,
@@ -171,4 +172,28 @@ fn ended(
         _ => ClientCertificate::None,
     };
     Some(DownstreamTls { certificate, client, alpn, min_version, max_version, cipher_suites })
+}
+
+/// Says what of the settings does not hold.
+fn note_unheld(world: &World<'_>, place: &Place<'_>, tls: &ServerTls) {
+    let note = |field: &str, message: String, hint: &str| {
+        let field = format!("{}.tls.{field}", place.field);
+        world.index.notes.warn(place.gateway.object, &field, "tls-setting", message, hint);
+    };
+    let oldest =
+        [("minProtocolVersion", tls.min_protocol_version), ("maxProtocolVersion", tls.max_protocol_version)];
+    for (field, version) in oldest {
+        if matches!(version, Some(TlsProtocol::Tls10 | TlsProtocol::Tls11)) {
+            let message = "is older than what is spoken: TLS 1.2 is the oldest".to_owned();
+            note(field, message, "write TLSV1_2 or TLSV1_3");
+        }
+    }
+    for (field, count) in
+        [("credentialNames", tls.credential_names.len()), ("tlsCertificates", tls.tls_certificates.len())]
+    {
+        if count > 1 {
+            let message = format!("names {count} certificates, and only the first is shown");
+            note(field, message, "name one; ECDSA is understood by all clients of today");
+        }
+    }
 }
