@@ -53,12 +53,17 @@ pub struct Keyring {
 
 #[derive(Debug, Default)]
 struct State {
-    places: Places,
     workload: Option<Arc<Watched>>,
     sources: HashMap<Source, Arc<Watched>>,
+    /// What each source was opened as.
+    opened: HashMap<Source, (Purpose, Files)>,
     servers: FxHashMap<DownstreamTls, Arc<Server>>,
     clients: FxHashMap<UpstreamTls, Arc<Client>>,
-    domains: Option<TrustDomains>,
+    /// Grows with every source that is replaced.
+    epoch: u64,
+    /// Of the configuration before: exchanges under way may still ask.
+    last_servers: FxHashMap<DownstreamTls, Arc<Server>>,
+    last_clients: FxHashMap<UpstreamTls, Arc<Client>>,
 }
 
 /// Where something is loaded from.
@@ -130,10 +135,11 @@ impl Keyring {
         };
         let mut loader = Loader {
             keyring: self,
-            old: if old.places == *places && old.domains == domains { Some(&old) } else { None },
+            old: &old,
             places,
             domains: domains.clone(),
             sources: HashMap::new(),
+            opened: HashMap::new(),
             problems,
         };
         let workload = places.workload.is_some().then(|| loader.load(Source::Workload)).flatten();
@@ -157,9 +163,22 @@ impl Keyring {
                 clients.insert(tls.clone(), client);
             }
         }
-        let Loader { sources, problems, .. } = loader;
-        let places = places.clone();
-        self.state.store(Arc::new(State { places, workload, sources, servers, clients, domains }));
+        let Loader { sources, opened, problems, .. } = loader;
+        let replaced = |(source, watched): (&Source, &Arc<Watched>)| {
+            old.sources.get(source).is_some_and(|known| !Arc::ptr_eq(known, watched))
+        };
+        let epoch = old.epoch + u64::from(sources.iter().any(replaced));
+        let (last_servers, last_clients) = (old.servers.clone(), old.clients.clone());
+        self.state.store(Arc::new(State {
+            workload,
+            sources,
+            opened,
+            servers,
+            clients,
+            epoch,
+            last_servers,
+            last_clients,
+        }));
         problems
     }
 
@@ -169,7 +188,11 @@ impl Keyring {
     /// Nothing valid is held, or the settings cannot be followed.
     pub fn server(&self, tls: &DownstreamTls) -> Result<ServerTls, Error> {
         let state = self.state.load();
-        let server = state.servers.get(tls).ok_or(Error::Settings("its certificate could not be loaded"))?;
+        let server = state
+            .servers
+            .get(tls)
+            .or_else(|| state.last_servers.get(tls))
+            .ok_or(Error::Settings("its certificate could not be loaded"))?;
         let identity = usable(&server.own)?;
         if let Some(current) = &*server.current.load()
             && current.0 == identity.generation()
@@ -188,7 +211,11 @@ impl Keyring {
     /// Nothing valid is held, or the settings cannot be followed.
     pub fn client(&self, tls: &UpstreamTls, within: Within) -> Result<ClientTls, Error> {
         let state = self.state.load();
-        let client = state.clients.get(tls).ok_or(Error::Settings("its certificates could not be loaded"))?;
+        let client = state
+            .clients
+            .get(tls)
+            .or_else(|| state.last_clients.get(tls))
+            .ok_or(Error::Settings("its certificates could not be loaded"))?;
         let own = client.own.as_ref().map(|own| usable(own)).transpose()?;
         let trust = match &client.trust {
             Some(trust) => {
@@ -239,19 +266,18 @@ impl Keyring {
         let of = |watched: &Arc<Watched>| {
             watched.held().load().map_or(0, |identity| identity.trust().generation())
         };
-        state.sources.values().map(of).sum()
+        let sum: u64 = state.sources.values().map(of).sum();
+        (state.epoch << 32).wrapping_add(sum)
     }
 
-    /// Whether everything that listeners need to accept connections is there and valid.
+    /// Whether the workload can prove who it is.
     ///
     /// # Errors
     /// What is not, in words.
     pub fn ready(&self, now: SystemTime) -> Result<(), String> {
         let state = self.state.load();
-        if let Some(workload) = &state.workload {
-            workload.held().ready(now)?;
-        }
-        state.servers.values().try_for_each(|server| server.own.held().ready(now))
+        // The credential of one server does not decide for the others: its own handshakes fail, which `/certs` explains.
+        state.workload.as_ref().map_or(Ok(()), |workload| workload.held().ready(now))
     }
 
     /// What is held, for `/certs`.
@@ -285,10 +311,11 @@ fn trust_domains(node: &Node) -> Result<TrustDomains, Error> {
 
 struct Loader<'a> {
     keyring: &'a Keyring,
-    old: Option<&'a State>,
+    old: &'a State,
     places: &'a Places,
     domains: Option<TrustDomains>,
     sources: HashMap<Source, Arc<Watched>>,
+    opened: HashMap<Source, (Purpose, Files)>,
     problems: Vec<String>,
 }
 
@@ -310,7 +337,7 @@ impl Loader<'_> {
             ciphers: tls.cipher_suites.iter().map(ToString::to_string).collect(),
             hybrid: hybrid(node.tls.key_exchange),
         };
-        let known = self.old.and_then(|old| old.servers.get(tls));
+        let known = self.old.servers.get(tls);
         if let Some(known) = known
             && Arc::ptr_eq(&known.own, &own)
             && known.settings == settings
@@ -343,7 +370,7 @@ impl Loader<'_> {
         let same = |a: &Option<Arc<Watched>>, b: &Option<Arc<Watched>>| {
             a.as_ref().map(Arc::as_ptr) == b.as_ref().map(Arc::as_ptr)
         };
-        let known = self.old.and_then(|old| old.clients.get(tls));
+        let known = self.old.clients.get(tls);
         if let Some(known) = known
             && same(&known.own, &own)
             && same(&known.trust, &trust)
@@ -405,28 +432,36 @@ impl Loader<'_> {
         if let Some(found) = self.sources.get(&source) {
             return Some(found.clone());
         }
-        let watched = match self.old.and_then(|old| old.sources.get(&source)) {
-            Some(known) => known.clone(),
-            None => match self.open(&source) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    self.problems.push(error);
-                    return None;
-                }
-            },
+        let (name, purpose, files) = match self.describe(&source) {
+            Ok(described) => described,
+            Err(error) => {
+                self.problems.push(error);
+                return None;
+            }
         };
+        // What is opened as before goes on: a good identity outlives every change that is not its own.
+        let same = self.old.opened.get(&source).is_some_and(|known| known.0 == purpose && known.1 == files);
+        let watched = match self.old.sources.get(&source).filter(|_| same) {
+            Some(known) => known.clone(),
+            None => {
+                let held = Arc::new(Held::new(&name, purpose.clone()));
+                Arc::new(Watched::start(held, files.clone(), &self.keyring.registry))
+            }
+        };
+        self.opened.insert(source.clone(), (purpose, files));
         self.sources.insert(source, watched.clone());
         Some(watched)
     }
 
-    fn open(&self, source: &Source) -> Result<Arc<Watched>, String> {
+    /// Name, purpose and files of a source.
+    fn describe(&self, source: &Source) -> Result<(String, Purpose, Files), String> {
         let folder = || {
             self.places.credentials.as_deref().map(|folder| self.places.base.join(folder)).ok_or_else(|| {
                 "a credentialName is used, and the Proxy names no `credentials.directory` to find it in"
                     .to_owned()
             })
         };
-        let (name, purpose, files) = match source {
+        Ok(match source {
             Source::Workload => {
                 let files = self
                     .places
@@ -466,9 +501,7 @@ impl Loader<'_> {
                 let path = self.at(&self.places.system);
                 ("system".to_owned(), Purpose::Roots, Files::only_roots(path))
             }
-        };
-        let held = Arc::new(Held::new(&name, purpose));
-        Ok(Arc::new(Watched::start(held, files, &self.keyring.registry)))
+        })
     }
 }
 

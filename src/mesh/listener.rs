@@ -187,6 +187,8 @@ pub struct HttpChain {
     pub server_name: Name,
     /// The hosts that a server which ends TLS serves, exact or `*.suffix`; a request for another one is answered 421. Empty: any.
     pub served_hosts: Vec<String>,
+    /// Those of the other TLS servers of the port, which a client may have to prove more to: a host that one of them names more exactly is theirs.
+    pub sibling_hosts: Vec<String>,
     /// What becomes of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
     /// Settings of the filters before route matching.
@@ -229,6 +231,7 @@ impl HttpChain {
             upgrades: true,
             server_name: Name::from(""),
             served_hosts: Vec::new(),
+            sibling_hosts: Vec::new(),
             forward_client_cert: ForwardClientCert::Sanitize,
             filters: filters::PortSettings::default(),
         }

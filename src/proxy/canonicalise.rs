@@ -159,13 +159,20 @@ fn check_length(limit: u64, headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Whether a server that ends TLS serves a host; others serve all.
+/// Whether a server that ends TLS serves a host; others serve all. Of several servers of a port the one that names the host most exactly does, as
+/// for the server name of the handshake: else a client could reach one of them by the proof that another asks for.
 fn serves(settings: &HttpChain, host: &str) -> bool {
-    settings.served_hosts.is_empty()
-        || settings.served_hosts.iter().any(|pattern| match pattern.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => pattern == host,
-        })
+    let rank = |patterns: &[String]| patterns.iter().filter_map(|pattern| rank(pattern, host)).max();
+    let own = if settings.served_hosts.is_empty() { Some(0) } else { rank(&settings.served_hosts) };
+    own.is_some_and(|own| rank(&settings.sibling_hosts).is_none_or(|other| other <= own))
+}
+
+/// How exactly a pattern names a host; `None`: not at all.
+fn rank(pattern: &str, host: &str) -> Option<usize> {
+    match pattern.strip_prefix('*') {
+        Some(suffix) => (host.len() > suffix.len() && host.ends_with(suffix)).then_some(suffix.len() + 1),
+        None => (pattern == host).then_some(usize::MAX),
+    }
 }
 
 /// Takes what the client said of certificates out of the head, so that no step between can mistake it for ours.
@@ -230,4 +237,31 @@ fn refuse_head(refusal: HeadRefusal) -> Error {
     };
     let error = Error::new(reason).detail(refusal.to_string());
     if refusal.closes() { error.closing() } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HttpChain, serves};
+
+    #[test]
+    fn row_3_a_host_is_served_by_the_tls_server_that_names_it_most_exactly() {
+        let chain = |own: &[&str], others: &[&str]| HttpChain {
+            served_hosts: own.iter().map(ToString::to_string).collect(),
+            sibling_hosts: others.iter().map(ToString::to_string).collect(),
+            ..HttpChain::new("t".into())
+        };
+        let plain = chain(&[], &[]);
+        assert!(serves(&plain, "any.example"), "no TLS server, or one for every host");
+        let wide = chain(&["*.example"], &["secure.example"]);
+        assert!(serves(&wide, "open.example"));
+        assert!(!serves(&wide, "secure.example"), "whose clients may have to prove more");
+        assert!(!serves(&wide, "open.other"));
+        assert!(!serves(&chain(&[], &["secure.example"]), "secure.example"));
+        let exact = chain(&["secure.example"], &["*.example"]);
+        assert!(serves(&exact, "secure.example") && !serves(&exact, "open.example"));
+        assert!(
+            serves(&chain(&["a.example"], &["a.example"]), "a.example"),
+            "two of one name: as the handshake chose"
+        );
+    }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Downstream {
     listener: Name,
     transport: Transport,
     http: RefCell<(u64, Arc<Http>)>,
+    /// How TLS was ended.
+    tls: Option<Arc<DownstreamTls>>,
     /// Why no request of this connection is served any more.
     refusal: RefCell<Option<Name>>,
 }
@@ -62,6 +64,11 @@ impl Downstream {
         self.refusal.borrow().clone()
     }
 
+    fn refuse(&self, why: Name) {
+        *self.refusal.borrow_mut() = Some(why);
+        self.conn.close(Close::Graceful);
+    }
+
     /// Follows the newest snapshot. Cheap when there is none since the last look.
     pub(super) fn look(&self) {
         let snapshot = self.worker.snapshot();
@@ -70,20 +77,24 @@ impl Downstream {
             known.0 = snapshot.generation;
             let listener = snapshot.listener(&self.listener);
             let chain = listener.and_then(|listener| self.transport.chain(listener, &self.facts));
-            // Who came without TLS, or was believed by other rules than those of today, has to come again.
-            let same_door = chain.is_some_and(|chain| chain.mesh.tls.is_some() == self.facts.tls.is_some());
+            // Who came without TLS, or had to prove something else than today, has to come again.
+            let same_door =
+                chain.is_some_and(|chain| asks_the_same(chain.mesh.tls.as_deref(), self.tls.as_deref()));
             match chain.map(|chain| &chain.protocol) {
-                Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) if same_door => {
-                    known.1 = http.clone();
-                }
-                Some(ChainProtocol::Refuse(why)) => {
-                    *self.refusal.borrow_mut() = Some(why.clone());
-                    self.conn.close(Close::Graceful);
+                Some(ChainProtocol::Refuse(why)) => self.refuse(why.clone()),
+                Some(_) if !same_door => self.refuse("clients have to prove something else since".into()),
+                Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => {
+                    known.1 = http.clone()
                 }
                 _ => self.conn.close(Close::Graceful),
             }
         }
     }
+}
+
+/// Whether two doors ask the same proof of a client.
+fn asks_the_same(one: Option<&DownstreamTls>, other: Option<&DownstreamTls>) -> bool {
+    one.map(|tls| (&tls.client, tls.min_version)) == other.map(|tls| (&tls.client, tls.min_version))
 }
 
 impl Transport {
@@ -147,11 +158,14 @@ pub(super) async fn serve<S>(
         server_name: seen.server_name,
         tls: None,
     };
-    let Some(chain) = transport.chain(&listener, &facts).cloned() else {
+    // Read before the chain is picked: whatever changes from here on is noticed, also while the handshake takes its time.
+    let generation = worker.snapshot().generation;
+    let Some(mut chain) = transport.chain(&listener, &facts).cloned() else {
         return refuse(&listener, (Reason::NoRoute, "no filter chain takes it".to_owned()));
     };
     let mut first = seen.bytes;
-    if let (Some(settings), Stream::Plain(_)) = (&chain.mesh.tls, &stream) {
+    let ended_by = chain.mesh.tls.clone();
+    if let (Some(settings), Stream::Plain(_)) = (&ended_by, &stream) {
         let ending = end_tls(&worker, &listener, &chain, settings, (stream, first), &conn);
         let Some(ended) = conn.unless_closed(ending).await else { return };
         let within = match ended {
@@ -160,6 +174,18 @@ pub(super) async fn serve<S>(
         };
         (stream, first) = (within.stream, within.first);
         (facts.protocol, facts.tls) = (within.protocol, Some(within.tls));
+        facts.server_name = facts.server_name.or(within.server_name);
+        if worker.snapshot().generation != generation {
+            let now = worker.snapshot().listener(&listener.mesh.name).cloned();
+            let found = now.as_ref().and_then(|listener| transport.chain(listener, &facts)).cloned();
+            match found {
+                Some(found) if asks_the_same(found.mesh.tls.as_deref(), Some(settings)) => chain = found,
+                _ => {
+                    let why = "the configuration changed during its TLS handshake";
+                    return refuse(&listener, (Reason::ConnectionRefused, why.to_owned()));
+                }
+            }
+        }
     }
     let facts = Arc::new(facts);
     let io = Io { stream, first, phase: conn.phase().clone(), _accepted: accepted };
@@ -167,13 +193,13 @@ pub(super) async fn serve<S>(
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
             conn.begin_http(facts.protocol, &http.mesh);
-            let generation = worker.snapshot().generation;
             let downstream = Downstream {
                 conn,
                 facts,
                 listener: listener.mesh.name.clone(),
                 transport,
                 http: RefCell::new((generation, http.clone())),
+                tls: ended_by,
                 refusal: RefCell::default(),
                 worker,
             };
@@ -209,6 +235,7 @@ struct Within {
     first: Bytes,
     protocol: Protocol,
     tls: TlsFacts,
+    server_name: Option<Arc<str>>,
 }
 
 /// Ends TLS, and learns what is spoken within: by the protocol that was agreed on, else by the first bytes, where the chain speaks HTTP.
@@ -224,15 +251,21 @@ async fn end_tls(
         return Err((Reason::Internal, "TLS within TLS".to_owned()));
     };
     let limit = listener.mesh.handshake_timeout;
-    let (mut stream, tls) = tls::accept(worker.keyring(), settings, socket, first, limit).await?;
+    let (mut stream, tls, server_name) =
+        tls::accept(worker.keyring(), settings, socket, first, limit).await?;
     let mut bytes = BytesMut::new();
     let protocol = match tls.alpn.as_deref() {
         _ if chain.protocol.http().is_none() => Protocol::Tcp,
         Some("h2") => Protocol::Http2,
         Some("http/1.1" | "http/1.0") => Protocol::Http1,
-        _ => look::sniff(&mut stream, conn.phase(), &mut bytes, limit).await?,
+        _ => {
+            // A server that speaks first is not waited for longer than the port says.
+            let patience =
+                Some(listener.mesh.detection_timeout).filter(|time| !time.is_zero()).unwrap_or(limit);
+            look::sniff(&mut stream, conn.phase(), &mut bytes, patience).await?
+        }
     };
-    Ok(Within { stream, first: bytes.freeze(), protocol, tls })
+    Ok(Within { stream, first: bytes.freeze(), protocol, tls, server_name })
 }
 
 /// What comes before a chain can be picked: the addresses, and the first bytes.

@@ -6,6 +6,7 @@ use crate::identity::Keyring;
 use crate::mesh::DownstreamTls;
 use bytes::Bytes;
 use filter_api::{Reason, TlsFacts};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
@@ -19,7 +20,7 @@ pub(super) async fn accept(
     socket: Socket,
     first: Bytes,
     limit: Duration,
-) -> Result<(Stream, TlsFacts), Refusal> {
+) -> Result<(Stream, TlsFacts, Option<Arc<str>>), Refusal> {
     let refused = |why: String| (Reason::DownstreamTls, why);
     let server =
         keyring.server(settings).map_err(|error| refused(format!("no TLS can be spoken: {error}")))?;
@@ -35,5 +36,6 @@ pub(super) async fn accept(
     let tls =
         done.map_err(|error| refused(format!("TLS handshake: {}", crate::identity::explain(&error))))?;
     let facts = server.facts(tls.get_ref().1).map_err(|why| refused(format!("TLS handshake: {why}")))?;
-    Ok((Stream::Ended(Box::new(tls)), facts))
+    let server_name = tls.get_ref().1.server_name().map(|name| Arc::from(name.to_ascii_lowercase()));
+    Ok((Stream::Ended(Box::new(tls)), facts, server_name))
 }

@@ -261,6 +261,11 @@ pub fn apply(headers: &mut HeaderMap, mode: Mode, details: Details, peer: Option
             all.extend_from_slice(line.as_bytes());
             all.push(b',');
         }
+        // A quote that the client left open would take what we say into its own value.
+        let told = all.strip_suffix(b",").and_then(|told| std::str::from_utf8(told).ok());
+        if told.is_none_or(|told| parse(told).is_err()) {
+            all.clear();
+        }
     }
     all.extend_from_slice(ours.as_bytes());
     match HeaderValue::from_bytes(&all) {

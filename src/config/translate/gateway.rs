@@ -170,7 +170,7 @@ fn add_port(
         }
         Speech::Tls => {
             for place in &servers {
-                tls::add_server(world, place, port, &mut listener, mesh);
+                tls::add_server(world, (place, &servers), port, &mut listener, mesh);
             }
         }
         Speech::Tcp => {

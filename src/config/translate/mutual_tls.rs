@@ -227,13 +227,16 @@ impl Asked<'_> {
             );
             return vec![tls(name, &[], ended, protocol.clone()), refused];
         }
-        let own = match cluster {
-            Some(cluster) => {
+        let own = match (protocol, cluster) {
+            (ChainProtocol::Tcp(tcp) | ChainProtocol::Detect { tcp, .. }, _) => {
+                ChainProtocol::Tcp(tcp.clone())
+            }
+            (_, Some(cluster)) => {
                 let port =
                     matches.destination_port.map_or(DestinationPort::Connection, DestinationPort::Fixed);
                 ChainProtocol::Tcp(Arc::new(inbound_tcp(world, cluster, at.clone(), port)))
             }
-            None => {
+            (_, None) => {
                 ChainProtocol::Refuse("TLS that is not the mesh's, and no application to pass it to".into())
             }
         };

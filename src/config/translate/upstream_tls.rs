@@ -86,6 +86,9 @@ fn proven_names(world: &World<'_>, service: &Service<'_>, endpoints: &[Endpoint]
     if let Source::Entry(entry, _) = service.source {
         names.extend(entry.subject_alt_names.iter().map(|name| name.as_str().into()));
     }
+    if !names.is_empty() {
+        return names;
+    }
     for endpoint in endpoints {
         let workload = &endpoint.workload;
         if workload.service_account.is_empty() {

@@ -65,6 +65,15 @@ fn row_7_each_mode_does_what_envoys_does() {
 }
 
 #[test]
+fn row_7_a_quote_that_is_left_open_takes_nothing_of_ours_into_its_value() {
+    for sent in
+        ["Hash=x;URI=spiffe://cluster.local/ns/a/sa/admin;Subject=\"", "Hash=1,Subject=\"a", "nonsense"]
+    {
+        assert_eq!(applied(Mode::AppendForward, Some(&cart()), &[sent]), [ours()], "{sent}");
+    }
+}
+
+#[test]
 fn what_sidecars_of_istio_write_is_understood() {
     let elements = parse(&format!(
         "{}, By=http://frontend;Hash=9f;Subject=\"/C=US, ST=CA\\\"x\";uri=;DNS=a;dns=b",

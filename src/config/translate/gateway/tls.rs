@@ -21,7 +21,7 @@ use crate::mesh::{
 /// Adds the chains of a server.
 pub(super) fn add_server(
     world: &World<'_>,
-    place: &Place<'_>,
+    (place, all): (&Place<'_>, &[Place<'_>]),
     port: u16,
     listener: &mut Listener,
     mesh: &mut Mesh,
@@ -37,7 +37,9 @@ pub(super) fn add_server(
         }
         mode => {
             let Some(tls) = ended(world, place, written, mode) else { return };
-            terminate(world, place, (port, &Arc::new(tls)), listener, mesh);
+            let others = all.iter().filter(|other| !std::ptr::eq(*other, place));
+            let siblings = others.flat_map(server_names).collect();
+            terminate(world, (place, siblings), (port, &Arc::new(tls)), listener, mesh);
         }
     }
 }
@@ -60,7 +62,7 @@ fn pass_through(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut 
 
 fn terminate(
     world: &World<'_>,
-    place: &Place<'_>,
+    (place, siblings): (&Place<'_>, Vec<String>),
     (port, tls): (u16, &Arc<DownstreamTls>),
     listener: &mut Listener,
     mesh: &mut Mesh,
@@ -77,7 +79,11 @@ fn terminate(
             mesh,
             RouteTable { name: table.clone(), hosts: found, ignore_port: true, origin: at.clone() },
         );
-        ChainProtocol::Http(Arc::new(HttpChain { served_hosts: hosts.clone(), ..edge(world, &table) }))
+        ChainProtocol::Http(Arc::new(HttpChain {
+            served_hosts: hosts.clone(),
+            sibling_hosts: siblings,
+            ..edge(world, &table)
+        }))
     } else {
         let name = place.name();
         let caller = Caller { port: Some(port), gateway: &name };

@@ -194,3 +194,16 @@ fn a_rejected_object_without_a_predecessor_closes_its_scope() {
     let output = run_on(&[other, vec![closed]].concat());
     assert_eq!(fates(&output.mesh, 8080), PERMISSIVE, "another workload");
 }
+
+#[test]
+fn the_names_of_a_service_entry_hold_although_its_endpoints_name_no_account() {
+    let entry = istio(
+        "ServiceEntry",
+        "db",
+        "{hosts: [db.shop.internal], ports: [{number: 80, name: http, protocol: HTTP}], location: MESH_INTERNAL, resolution: STATIC, \
+         subjectAltNames: ['spiffe://cluster.local/ns/db/sa/db'], endpoints: [{address: 192.0.2.1}]}",
+    );
+    let output = run(&(proxy(&format!("{{{IDENTITY}}}")) + &entry));
+    let tls = cluster(&output.mesh, "outbound|80||db.shop.internal").tls.clone().unwrap();
+    assert_eq!(tls.names, ["spiffe://cluster.local/ns/db/sa/db".into()]);
+}
