@@ -84,7 +84,7 @@ impl Downstream {
                 Some(ChainProtocol::Refuse(why)) => self.refuse(why.clone()),
                 Some(_) if !same_door => self.refuse("clients have to prove something else since".into()),
                 Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => {
-                    known.1 = http.clone()
+                    known.1 = http.clone();
                 }
                 _ => self.conn.close(Close::Graceful),
             }
