@@ -183,6 +183,9 @@ def micros(text):
     return float(number) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}[unit]
 
 
+H2LOAD = ("h2load", "grpc", "rate")
+
+
 def load(kind, port, seconds, tls):
     """Requests answered 2xx, p50 and p99 in microseconds, requests answered otherwise."""
     pinned = NICE + ["taskset", "-c", LOAD_CPU]
@@ -197,8 +200,11 @@ def load(kind, port, seconds, tls):
         count = int(re.search(r"(\d+) requests in", text)[1])
         percentile = {p: micros(re.search(rf"^\s+{p}%\s+(\S+)", text, re.M)[1]) for p in (50, 99)}
         return count, percentile[50], percentile[99], bad
-    if kind in ("h2load", "grpc"):
-        command = ["h2load", "-c8", "-m16", "-t1", "-D", str(seconds), f"http://127.0.0.1:{port}/{'g.S/M' if kind == 'grpc' else ''}"]
+    if kind in H2LOAD:
+        # 1000 a second: 20 connections of HTTP/1.1 with 50 each.
+        how = ["--h1", "-c20", "--rps=50"] if kind == "rate" else ["-c8", "-m16"]
+        target = f"http://127.0.0.1:{port}/{'g.S/M' if kind == 'grpc' else ''}"
+        command = ["h2load", *how, "-t1", "-D", str(seconds), target]
         if kind == "grpc":
             with open(W + "/grpc.bin", "wb") as message:
                 message.write(b"\0\0\0\0\x80" + b"z" * 128)
@@ -215,8 +221,7 @@ def load(kind, port, seconds, tls):
     command = [peers.BIN["oha"], "--no-tui", "--output-format", "json", "-z", f"{seconds}s"]
     if tls:
         command += ["--cacert", CERTS + "/ca.crt", "--cert", CERTS + "/client.crt", "--key", CERTS + "/client.key"]
-    command += {"hs": ["-c", "16", "--disable-keepalive"], "rate": ["-c", "32", "-q", "1000", "--latency-correction"],
-                "mrate": ["-c", "32", "-q", "1000", "--latency-correction"]}.get(kind, ["-c", "64"])
+    command += {"hs": ["-c", "16", "--disable-keepalive"], "mrate": ["-c", "32", "-q", "1000", "--latency-correction"]}.get(kind, ["-c", "64"])
     report = json.loads(subprocess.run(pinned + command + [f"{base}:{port}/"], capture_output=True, text=True, check=True).stdout)
     codes, percentiles = report["statusCodeDistribution"], report["latencyPercentiles"]
     bad = sum(count for code, count in codes.items() if code != "200")
@@ -225,7 +230,7 @@ def load(kind, port, seconds, tls):
 
 def load_tool(scenario):
     kind = SCENARIOS[scenario][2]
-    return "wrk" if kind.startswith("wrk") else "h2load" if kind in ("h2load", "grpc") else peers.BIN["oha"]
+    return "wrk" if kind.startswith("wrk") else "h2load" if kind in H2LOAD else peers.BIN["oha"]
 
 
 def measure(peer, process, scenario, seconds):
