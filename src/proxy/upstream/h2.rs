@@ -24,7 +24,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 /// Connections that a request may meet which are just going away. A request that was written is sent again once at most.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 
 /// What an exchange keeps until it is over.
 type Held = (Stream, Permit, Picked);
@@ -99,10 +99,14 @@ pub(super) fn call(
             if error.is_io() || error.is_go_away() {
                 stream.connection().give_up();
             }
-            let again = is_untouched(&error) || reused && idempotent && error.is_io();
-            match (copy, copies.take_body()) {
-                (Some(copy), Some(again_body)) if again && !replayed => {
-                    (head, body, replayed) = (copy, again_body, true);
+            // What no server looked at may go out again as long as there is an attempt left: under load several connections may be going away at once.
+            let untouched = is_untouched(&error);
+            let again = untouched || reused && idempotent && error.is_io();
+            let kept = if no_body && untouched { Some(Body::empty()) } else { copies.take_body() };
+            match (copy, kept) {
+                (Some(copy), Some(again_body)) if again && (untouched || !replayed) => {
+                    (head, body) = (copy, again_body);
+                    replayed |= !untouched;
                 }
                 _ => return Err(failure(error, true)),
             }

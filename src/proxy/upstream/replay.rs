@@ -3,7 +3,7 @@
 //! One rule for HTTP/1 and HTTP/2. A request of which nothing was written, or of which the peer says that it did not look at it (`REFUSED_STREAM`, a
 //! stream above GOAWAY's last one: RFC 9113 section 8.7), goes out again whatever its method. One that was written on a connection which was
 //! used before, and closed without a byte of an answer, goes out again if it is idempotent (RFC 9112 section 9.3.1): a keep-alive connection
-//! may close at any moment. Either way once, and only with a body that is empty or still copied as a whole. Any other replay is the retry policy's.
+//! may close at any moment. What nobody looked at and has no body may do so a few times over HTTP/2, all else once, and only with a body that is empty or still copied as a whole. Any other replay is the retry policy's.
 
 use filter_api::{Body, Replay};
 use http::{Method, request};
