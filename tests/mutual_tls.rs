@@ -161,7 +161,11 @@ async fn a_renewal_that_is_broken_is_kept_out_and_a_new_root_is_believed_beside_
     let client = Proxy::secured(&authority, "web", "", &api("HTTP", server.inbound(), "api")).await;
     std::fs::write(server.folder().join("key.pem"), "no key").unwrap();
     std::fs::write(client.folder().join("cert-chain.pem"), "no certificate").unwrap();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let status = |proxy: &Proxy| proxy.status.shared().keyring().status(std::time::SystemTime::now());
+    eventually("both broken renewals were read and kept out", || {
+        [&server, &client].iter().all(|proxy| status(proxy).iter().any(|held| held.failures > 0))
+    })
+    .await;
     assert_eq!(fetch(client.outbound(), get("api", "/")).await.status, 200);
     // The server goes over to a new root while its callers are still certified by the old one.
     let next = certificates::authority();
@@ -169,7 +173,6 @@ async fn a_renewal_that_is_broken_is_kept_out_and_a_new_root_is_believed_beside_
     certificates::write_trusting(client.folder(), &authority, "web", &both);
     certificates::write_trusting(server.folder(), &next, "api", &both);
     eventually("both roots are believed", || {
-        let status = |proxy: &Proxy| proxy.status.shared().keyring().status(std::time::SystemTime::now());
         status(&client).iter().chain(&status(&server)).all(|held| held.trust_generation == 2)
     })
     .await;
