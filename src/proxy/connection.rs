@@ -139,7 +139,7 @@ pub(super) async fn serve<S>(
     let opening = open(&worker, &bound, &mut stream, &conn, &mut arrival);
     let Some(opened) = conn.unless_closed(opening).await else { return };
     let refuse = |listener: &Listener, (reason, why): (Reason, String)| {
-        worker.refuse_connection(listener, arrival.direct_remote, reason, &why);
+        worker.refuse_connection(listener, (arrival.direct_remote, arrival.local), reason, &why);
     };
     let (listener, seen) = match opened {
         Ok(opened) => opened,
