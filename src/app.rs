@@ -228,7 +228,10 @@ impl App {
             self.workers.shared().set_max_connections(settings.limits.max_connections);
             all.extend(self.at_start.findings(&resource, settings));
             match reporting::reporting(settings, &resource) {
-                Ok(reporting) => self.workers.shared().set_reporting(reporting),
+                Ok((reporting, problem)) => {
+                    self.workers.shared().set_reporting(reporting);
+                    unusable.extend(problem);
+                }
                 Err(error) => unusable.push(format!("{error}; what is hidden stays as it was")),
             }
         }

@@ -217,18 +217,32 @@ async fn the_access_log_tells_ids_and_no_secrets() {
 #[tokio::test]
 async fn rules_that_cannot_be_used_are_said_and_hide_nothing_less() {
     let application = Upstream::start().await;
-    let spec = "redaction: {pseudonymKey: {file: /nowhere/key}}";
+    let spec = "redaction: {masks: [{find: Email, pseudonym: true}], pseudonymKey: {file: /nowhere/key}}";
     let inbound =
         format!("inbound: {{addresses: [\"127.0.0.1:0\"], application: \"{}\"}}", application.address);
     let proxy = Proxy::with(&format!("{inbound}\n{spec}"), DENY).await;
     let complaints = proxy.complaints();
     assert!(
-        complaints.contains("spec.redaction.pseudonymKey.file: /nowhere/key cannot be read"),
+        complaints.contains("spec.redaction.pseudonymKey.file: /nowhere/key cannot be read ("),
         "{complaints}"
     );
-    let refused = fetch(proxy.inbound(), request("GET", "cart", "/?token=s3cret", &[], empty())).await;
+    let refused =
+        fetch(proxy.inbound(), request("GET", "cart", "/bob@example.com?token=s3cret", &[], empty())).await;
     let told = json(&proxy, &format!("/explain/{}", id(&refused.text()))).await;
-    assert_eq!(told["request"]["path"], "/?token=***");
+    let path = told["request"]["path"].as_str().unwrap();
+    assert!(path.starts_with("/~") && path.ends_with("?token=***") && !path.contains("bob"), "{path}");
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_remembered() {
+    let application = Upstream::start().await;
+    let proxy = sidecar(&application, "limits: {maxConnections: 1}", "").await;
+    let mut held = Raw::connect(proxy.inbound()).await;
+    held.send("GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await;
+    assert_eq!(held.reply().await.status, 200);
+    assert!(Raw::connect(proxy.inbound()).await.is_at_end().await);
+    let told = &json(&proxy, "/decisions?outcome=refused").await["decisions"][0];
+    assert_eq!((&told["flags"], &told["records"][0]["layer"]), (&"OM".into(), &"listener".into()), "{told}");
 }
 
 #[tokio::test]

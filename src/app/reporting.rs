@@ -3,27 +3,51 @@
 use crate::config::resources::Resource;
 use crate::config::resources::proxy::Proxy;
 use crate::proxy::Reporting;
-use crate::telemetry::redact::Redaction;
+use crate::telemetry::redact::{MIN_KEY_BYTES, Redaction};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
-/// The settings, compiled. Relative paths start from the folder of the Proxy's file.
+/// What is read of a key file.
+const MAX_KEY_BYTES: u64 = 4096;
+
+/// The settings, compiled, and what of them cannot be used as written. Relative paths start from the folder of the Proxy's file.
+///
+/// A key that cannot be used is no reason to show what was to be hidden: then the process has a key of its own.
 ///
 /// # Errors
 ///
-/// Names the field below `spec` that cannot be used: a key that cannot be read, above all. What is hidden then stays as it was.
-pub(super) fn reporting(proxy: &Proxy, object: &Resource) -> Result<Reporting, String> {
+/// When nothing can be hidden as it is asked for: names the field.
+pub(super) fn reporting(proxy: &Proxy, object: &Resource) -> Result<(Reporting, Option<String>), String> {
     let mut rules = proxy.redaction.rules();
+    let mut unusable = None;
     if let Some(key) = &proxy.redaction.pseudonym_key {
         let file = object.place("").file;
         let path = Path::new(&*file).parent().unwrap_or(Path::new("")).join(&key.file);
-        let read = std::fs::read(&path);
-        let read = read.map_err(|error| {
-            format!("spec.redaction.pseudonymKey.file: {} cannot be read: {error}", path.display())
-        });
-        rules.key = Some(read?);
+        match read_key(&path) {
+            Ok(key) => rules.key = Some(key),
+            Err(why) => {
+                unusable = Some(format!(
+                    "spec.redaction.pseudonymKey.file: {} {why}; until it can be used, pseudonyms change with every start",
+                    path.display()
+                ));
+            }
+        }
     }
     let redaction = Redaction::new(&rules).map_err(|error| format!("spec.redaction.{error}"))?;
-    Ok(Reporting { header: proxy.explain.header, one_in: one_in(proxy.explain.allowed_percent), redaction })
+    let one_in = one_in(proxy.explain.allowed_percent);
+    Ok((Reporting { header: proxy.explain.header, one_in, redaction }, unusable))
+}
+
+/// A key, of a file that may be long but is no device.
+fn read_key(path: &Path) -> Result<Vec<u8>, String> {
+    let mut key = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_KEY_BYTES).read_to_end(&mut key));
+    match read {
+        Ok(MIN_KEY_BYTES..) => Ok(key),
+        Ok(bytes) => Err(format!("has {bytes} bytes, use {MIN_KEY_BYTES} or more random ones")),
+        Err(error) => Err(format!("cannot be read ({error})")),
+    }
 }
 
 /// One of how many; 0: none.

@@ -116,6 +116,15 @@ impl Transport {
     }
 }
 
+/// Remembers that a connection is one too many.
+pub(super) fn refuse(worker: &Worker, listener: &Name, stream: &Stream, peer: Option<SocketAddr>) {
+    let arrival = Arrival::new(stream, peer);
+    if let Some(listener) = worker.snapshot().listener(listener) {
+        let why = "there are as many connections as limits.maxConnections allows";
+        worker.note_unserved(listener, (arrival.direct_remote, arrival.local), Reason::Overload, why);
+    }
+}
+
 /// Serves an accepted connection until it ends.
 ///
 /// The worker knows of it from here on, so that a drain ends it and waits for it, whatever it waits for itself.

@@ -210,7 +210,7 @@ fn is_checked(digits: &str) -> bool {
             }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Where tokens (RFC 7519) stand: three parts of base64url, of which the first is an object.
