@@ -181,7 +181,11 @@ async fn the_header_is_told_where_the_proxy_asks_for_it_and_follows_a_reload() {
     let passed = fetch(proxy.inbound(), request("GET", "cart", "/b?code=s3cret", &[], empty())).await;
     assert_eq!(passed.status, 200);
     assert!(!passed.headers.contains_key("x-sidegate-decision"));
+    for _ in 0..9 {
+        fetch(proxy.inbound(), request("GET", "cart", "/b?code=s3cret", &[], empty())).await;
+    }
     let all = json(&proxy, "/decisions?outcome=passed").await;
+    assert_eq!(all["decisions"].as_array().unwrap().len(), 10, "100 percent are all");
     assert_eq!(all["decisions"][0]["request"]["path"], "/b?code=***", "{all}");
 }
 

@@ -60,6 +60,7 @@ impl Worker {
     pub(super) fn reconcile_memory(&self, reporting: Arc<Reporting>) {
         *self.memory.reporting.borrow_mut() = reporting;
         self.memory.policies.borrow_mut().clear();
+        self.memory.until_sample.set(0);
     }
 
     /// What is hidden of what is written down.
@@ -180,10 +181,14 @@ impl Worker {
             return false;
         }
         let one_in = self.memory.reporting.borrow().one_in;
-        // Not every thousandth, which may always be the same of several callers: one at any place of each thousand on average.
-        let gap = self.random() % (2 * u64::from(one_in)).max(1);
+        if one_in == 0 {
+            self.memory.until_sample.set(u32::MAX);
+            return false;
+        }
+        // Not every thousandth, which may always be the same of several callers: as many as that on average.
+        let gap = self.random() % (2 * u64::from(one_in) - 1);
         self.memory.until_sample.set(u32::try_from(gap).unwrap_or(u32::MAX));
-        one_in > 0
+        true
     }
 
     fn request(

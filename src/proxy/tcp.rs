@@ -37,7 +37,7 @@ pub(super) async fn serve(
     tunnel: &Tunnel,
     facts: &Arc<ConnectionFacts>,
     chain: &Tcp,
-    io: Io,
+    mut io: Io,
 ) {
     let started = Instant::now();
     let flow = Rc::new(Flow::new(chain.mesh.idle_timeout));
@@ -70,7 +70,7 @@ pub(super) async fn serve(
             |labels| worker.metrics.connection(&TCP, &labels),
         );
         let _carried = Carried::new(worker, series, flow.clone());
-        let ended = copy_both(io, stream, &flow, tunnel).await;
+        let ended = copy_both(&mut io, stream, &flow, tunnel).await;
         ended.map_err(Error::new)
     }
     .await;
@@ -83,6 +83,8 @@ pub(super) async fn serve(
     let cluster = destination.as_ref().map(|destination| &destination.cluster_name);
     let refused =
         error.as_ref().filter(|_| !opened).map(|error| worker.note_connection(facts, cluster, error));
+    // Only now: whoever sees it closed may ask why.
+    drop(io);
     filters::ended(admitted, reason.map_or(Outcome::Complete, Outcome::Reset), flow.received() + flow.sent());
     let decided = error.as_ref().and_then(Error::decided);
     if worker.logs() {
