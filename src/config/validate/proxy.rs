@@ -92,6 +92,7 @@ fn redaction(spec: &Proxy, report: &mut Report<'_>) {
                     "is missing",
                     "write an expression, or `find: Email`, `Phone` or `Card`",
                 );
+                return;
             }
             (Find::Pattern, Some(_)) | (_, None) => {}
             (_, Some(_)) => {
