@@ -18,8 +18,12 @@ pub(super) fn stand_in(
     placement: &Arc<Placement>,
     findings: &[Finding],
 ) -> Option<Arc<Resource>> {
-    let closes = [Kind::AuthorizationPolicy, Kind::RequestAuthentication, Kind::PeerAuthentication]
-        .contains(&key.kind);
+    let closes = match key.kind {
+        Kind::AuthorizationPolicy | Kind::RequestAuthentication | Kind::PeerAuthentication => true,
+        // One in shadow would have changed nothing.
+        Kind::AccessPolicy => outline.text("spec.mode") != Some("Shadow"),
+        _ => false,
+    };
     if !closes {
         return None;
     }
