@@ -208,7 +208,9 @@ pub(super) const TABLE: &[Row] = &[
     (
         "AccessPolicy",
         "host subset",
-        refused("access is judged where requests arrive; write `selector` with the labels of the destination"),
+        refused(
+            "access is judged where requests arrive; write `selector` with the labels of the destination",
+        ),
     ),
     ("AccessRule", "name match when effect actions", Enforced),
     ("RequestMatch", "methods paths hosts headers", Enforced),

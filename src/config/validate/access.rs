@@ -15,7 +15,8 @@ pub(super) fn check(resource: &Resource, spec: &AccessPolicy, report: &mut Repor
             let said = [action.add_header.is_some(), action.rate_limit.is_some(), action.audit.is_some()];
             if said.into_iter().filter(|said| *said).count() != 1 {
                 let field = format!("spec.rules[{at}].actions[{index}]");
-                let hint = "write `addHeader: {name: ..., value: ...}` or `audit: {}`, each in an entry of its own";
+                let hint =
+                    "write `addHeader: {name: ..., value: ...}` or `audit: {}`, each in an entry of its own";
                 report.error("bad-action", &field, "is not one action", hint);
             }
         }
