@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::{Outcome, Step, walk};
 use crate::filters;
 use crate::snapshot::Http;
-use filter_api::{ConnectionFacts, TraceStep};
+use filter_api::{ConnectionFacts, Token, TraceStep};
 use filter_authorization::access::{Verdict, decide};
 use filter_authorization::{Attributes, RequestAttributes};
 use http::request::Parts;
@@ -23,13 +23,13 @@ pub(super) fn strip(http: &Http, head: &mut Parts, connection: &ConnectionFacts)
 pub(super) fn ask(
     http: &Http,
     head: &mut Parts,
-    connection: &ConnectionFacts,
-    client: IpAddr,
+    token: Option<&Token>,
+    (connection, client): (&ConnectionFacts, IpAddr),
 ) -> (Vec<Step>, Option<Outcome>) {
     let mut steps = Vec::new();
     let Some(settings) = http.port.read(filters::port::access) else { return (steps, None) };
     for compiled in settings {
-        let request = RequestAttributes { head, token: None };
+        let request = RequestAttributes { head, token };
         let attributes = Attributes { connection, client, request: Some(request) };
         let mut trace: Vec<TraceStep> = Vec::new();
         let decision = decide(compiled, &attributes, SystemTime::now(), &mut trace);

@@ -40,7 +40,7 @@ pub(super) fn ask(
             return (steps, Some(Outcome::Refused { status: 403, flag: "-", why, hint }));
         }
     }
-    let (more, refusal) = access::ask(http, head, &connection, client);
+    let (more, refusal) = access::ask(http, head, None, (&connection, client));
     steps.extend(more);
     (steps, refusal)
 }

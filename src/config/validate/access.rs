@@ -3,6 +3,7 @@
 use crate::config::decode::Report;
 use crate::config::resources::Resource;
 use crate::config::resources::own::access_policy::AccessPolicy;
+use crate::config::resources::scalar::Duration;
 use crate::config::translate::access;
 
 pub(super) fn check(resource: &Resource, spec: &AccessPolicy, report: &mut Report<'_>) {
@@ -25,7 +26,7 @@ pub(super) fn check(resource: &Resource, spec: &AccessPolicy, report: &mut Repor
         ("maxTokenAge", spec.session.max_token_age),
         ("maxCertificateAge", spec.session.max_certificate_age),
     ];
-    for (name, _) in ages.into_iter().filter(|(_, age)| age.is_some_and(|age| age.is_zero())) {
+    for (name, _) in ages.into_iter().filter(|(_, age)| age.is_some_and(Duration::is_zero)) {
         let hint = "write a duration, as in `15m`; leave it out for no limit";
         report.error("no-time", &format!("spec.session.{name}"), "is no time at all", hint);
     }

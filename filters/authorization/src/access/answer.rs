@@ -3,7 +3,7 @@
 use super::Access;
 use super::decide::{Decision, RuleRef, Verdict};
 use super::refusal::Refusal;
-use filter_api::{Cx, Effect, Origin, Response, Ruling, Spec};
+use filter_api::{Cx, Effect, Origin, Record, Response, Ruling, Spec};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -47,7 +47,8 @@ fn record_shadow(verdict: &Verdict<'_>, cx: &Cx) {
             cx.record_ruling(Access::NAME, Origin::BUILT_IN, because, ruling);
         }
         Verdict::Refused(refusal) => {
-            record_refusal(refusal, cx, Effect::WouldDeny, format!("in shadow: {refusal}"));
+            let record = recorded(refusal, Effect::WouldDeny, format!("in shadow: {refusal}"));
+            cx.facts.borrow_mut().records.push(record);
         }
     }
 }
@@ -58,20 +59,26 @@ fn record_rule(cx: &Cx, rule: RuleRef<'_>, effect: Effect, because: String) {
     cx.record_ruling(Access::NAME, rule.origin().clone(), because, ruling);
 }
 
-fn record_refusal(refusal: &Refusal<'_>, cx: &Cx, effect: Effect, because: String) {
+/// What is recorded of a refusal.
+fn recorded(refusal: &Refusal<'_>, effect: Effect, because: String) -> Record {
     let ruling = Ruling {
         policy: refusal.policy().map_or("", |policy| policy.name()).into(),
         rule: refusal.rule().and_then(|rule| u32::try_from(rule.number()).ok()),
         effect,
         failed: refusal.failed(),
     };
-    cx.record_ruling(Access::NAME, refusal.origin(), because, ruling);
+    Record {
+        layer: Access::NAME,
+        origin: refusal.origin(),
+        because: because.into(),
+        ruling: Some(Box::new(ruling)),
+    }
 }
 
 fn refuse(refusal: &Refusal<'_>, cx: &Cx) -> Response {
-    record_refusal(refusal, cx, Effect::Denied, refusal.to_string());
     let grpc = {
         let mut facts = cx.facts.borrow_mut();
+        facts.records.push(recorded(refusal, Effect::Denied, refusal.to_string()));
         facts.details = Some(refusal.details().into());
         facts.grpc
     };

@@ -25,6 +25,8 @@ pub struct Compiled {
     /// Decided as if they were in force, and nothing else.
     shadow: Option<Group>,
     revokes: bool,
+    /// Whether some policy asks what was seen of sources.
+    remembers: bool,
 }
 
 /// Policies that are in force together: their rules are tried in one order, and what all of them ask of sessions and permissions has to hold.
@@ -76,7 +78,11 @@ pub fn decide<'c>(
     trace: &mut impl Trace,
 ) -> Decision<'c> {
     let view = View::new(attributes, compiled.port);
-    let source = Source::new(attributes.connection, view.principal, view.client);
+    let source = if compiled.remembers {
+        Source::new(attributes.connection, view.principal, view.client)
+    } else {
+        Source::default()
+    };
     let tls_version = attributes.connection.tls.as_ref().map(|tls| tls.version);
     let judge = |group: &'c Group, shadow, trace: &mut _| {
         Asked { group, view, source, now, tls_version, shadow }.verdict(trace)
@@ -93,10 +99,14 @@ impl Compiled {
     /// Compiles policies. The error names the policy and the field, and says what to write instead.
     pub(super) fn new(settings: &Settings, keep: &Keep) -> Result<Self, String> {
         let group = |shadow| Group::new(settings.policies.iter().filter(|one| one.shadow == shadow), keep);
+        let (enforced, shadow) = (group(false)?, group(true)?);
+        let remembers =
+            [&enforced, &shadow].into_iter().flatten().any(|group| group.memories().next().is_some());
         Ok(Self {
             port: settings.destination_port,
-            enforced: group(false)?,
-            shadow: group(true)?,
+            enforced,
+            shadow,
+            remembers,
             revokes: settings.policies.iter().any(|policy| !policy.shadow && policy.session.revoke_existing),
         })
     }
@@ -183,16 +193,6 @@ impl<'c> Asked<'c, '_> {
         if !is_path(&self.view) {
             return Verdict::Refused(Refusal::Unjudged(None, "the request target is no path"));
         }
-        let mut all: SmallVec<[Facts<'_>; 1]> = SmallVec::new();
-        for judge in &self.group.judges {
-            match self.facts(judge) {
-                Ok(facts) => all.push(facts),
-                Err(refusal) => {
-                    self.say(trace, &judge.origin, false, || refusal.to_string());
-                    return Verdict::Refused(refusal);
-                }
-            }
-        }
         let mut listening = false;
         trace.step(|| {
             listening = true;
@@ -204,6 +204,16 @@ impl<'c> Asked<'c, '_> {
             };
             TraceStep { origin: Origin::BUILT_IN, held: true, because }
         });
+        let mut all: SmallVec<[Facts<'_>; 1]> = SmallVec::new();
+        for judge in &self.group.judges {
+            match self.facts(judge) {
+                Ok(facts) => all.push(facts),
+                Err(refusal) => {
+                    self.say(trace, &judge.origin, false, || refusal.to_string());
+                    return Verdict::Refused(refusal);
+                }
+            }
+        }
         // Who listens hears of every rule; otherwise the index leaves out those that cannot hold.
         let tried: SmallVec<[u32; 32]> = if listening {
             (0..).take(self.group.rules.len()).collect()

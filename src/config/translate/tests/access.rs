@@ -160,7 +160,12 @@ fn a_rejected_policy_closes_its_scope_unless_it_was_in_shadow_or_an_earlier_vers
     assert!(finding(&output, "closed-scope").message.contains("every request is refused"));
     assert!(policies(&reloads(&[&bad("selector: {matchLabels: {app: you}}")]).mesh).is_empty());
     assert!(policies(&reloads(&[&bad("mode: Shadow")]).mesh).is_empty(), "it would have changed nothing");
-    for closing in ["mode: shadow", "selector: {matchLabel: {app: you}}", "host: somebody"] {
+    for closing in [
+        "mode: shadow",
+        "mode: Shadow, mode: Enforce",
+        "selector: {matchLabel: {app: you}}",
+        "host: somebody",
+    ] {
         assert!(policies(&reloads(&[&bad(closing)]).mesh)[0].closed.is_some(), "{closing}");
     }
     let good = policy("p", &format!("{{{ALLOW}}}"));
