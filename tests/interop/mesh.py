@@ -3,6 +3,7 @@ import datetime
 import http.server
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -243,25 +244,74 @@ class Answer:
         return json.loads(self.body)
 
 
-def send(port, request, held=None):
-    """One request, byte for byte, on a connection of its own. Status 0: closed without an answer, or no handshake."""
-    answer = b""
+def connect(port, held=None):
+    conn = socket.create_connection(("127.0.0.1", port), LIMIT)
     try:
-        conn = socket.create_connection(("127.0.0.1", port), LIMIT)
-        try:
-            if held:
-                conn = client_context(held).wrap_socket(conn)
-            conn.sendall(request)
-            while chunk := conn.recv(65536):
-                answer += chunk
-        finally:
-            conn.close()
-    except (ConnectionError, ssl.SSLError):
-        pass
+        return client_context(held).wrap_socket(conn) if held else conn
+    except BaseException:
+        conn.close()
+        raise
+
+
+def exchange(conn, request):
+    conn.sendall(request)
+    answer = b""
+    while not complete(answer, request.startswith(b"HEAD ")) and (chunk := conn.recv(65536)):
+        answer += chunk
+    return answer
+
+
+def read(answer):
     if not answer:
         return Answer(0, b"")
     head, _, body = answer.partition(b"\r\n\r\n")
     return Answer(int(head.split(b" ", 2)[1]), body)
+
+
+def send(port, request, held=None):
+    """One request, byte for byte, on a connection of its own. Status 0: closed without an answer, or no handshake."""
+    try:
+        with connect(port, held) as conn:
+            return read(exchange(conn, request))
+    except (ConnectionError, ssl.SSLError):
+        return Answer(0, b"")
+
+
+class Client:
+    """Requests byte for byte to one port with one identity, on one connection as long as it lasts."""
+
+    def __init__(self, port, held=None):
+        self.port, self.held, self.conn = port, held, None
+        on_stop(self.close)
+
+    def close(self):
+        if self.conn:
+            self.conn.close()
+            self.conn = None
+
+    def send(self, request):
+        for _ in range(2):
+            kept = self.conn is not None
+            answer = b""
+            try:
+                self.conn = self.conn or connect(self.port, self.held)
+                answer = exchange(self.conn, request)
+            except (ConnectionError, ssl.SSLError):
+                self.close()
+            if answer and b"\r\nconnection: close" not in answer.lower():
+                return read(answer)
+            self.close()
+            # Closed while it was idle, perhaps: once more, on a new one.
+            if answer or not kept:
+                break
+        return read(answer)
+
+
+def complete(answer, bodiless=False):
+    """Whether the answer is whole, so that nobody waits for the other end to close: Envoy takes a second."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head.lower())
+    return bool(end and (bodiless or length and len(body) >= int(length[1])))
 
 
 _CONTEXTS = {}
@@ -279,5 +329,5 @@ def client_context(held):
 
 
 def request(method="GET", target="/", headers=(), host="server.interop"):
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
