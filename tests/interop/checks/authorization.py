@@ -53,7 +53,7 @@ ACCOUNTS = {"web": "interop", "orders": "interop", "auditor": "interop", "keeper
 
 # Where Sidegate differs on purpose: (reason, whether it is about this request, what Sidegate then says).
 INTENDED = [
-    ("a header that comes twice is judged by each of its values; Envoy joins them with a comma, and so misses a value that is denied",
+    ("a header that comes twice allows only where each of its values would; for Envoy one of them is enough, whichever the application takes",
      lambda each: len([name for name, _ in each["headers"]]) > 1, "refused"),
     ("a host is judged without its port and final dot, as it is routed: another spelling is no way round a rule (CVE-2021-39155); Envoy compares the header as it came",
      lambda each: re.search(r":\d+$|\.$", each["host"]), None),
