@@ -243,7 +243,7 @@ def compare(mode):
     expect(counts["allowed"] >= 60 and counts["refused"] >= 200, True, f"enough of both in {json.dumps(counts)}")
 
 
-@check("pathNormalization BASE: Envoy's RBAC filter and Sidegate agree on each of some 500 requests")
+@check("pathNormalization BASE: Envoy's RBAC filter and Sidegate agree on each of some 600 requests")
 def base():
     compare("BASE")
 
