@@ -87,8 +87,8 @@ def start(peer, scenario):
 def wait_serve(scenario, process, since, limit=20):
     down = SCENARIOS[scenario][0]
     wait_port(LISTEN, process, limit)
-    if down == "h2":
-        return
+    if down == "h2" or scenario in peers.GROUP:
+        return      # Python cannot speak it
     context = tls_context() if down == "mtls" else None
     token = f"Authorization: Bearer {peers.jwt()[0]}\r\n" if scenario == "jwt" else ""
     last = None
@@ -192,12 +192,17 @@ def load(kind, port, seconds, tls):
     base = "https://localhost" if tls else "http://127.0.0.1"
     if kind.startswith("wrk"):
         command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", f"{base}:{port}/{'64k' if kind == 'wrkbig' else ''}"]
+        command += ["-H", "Host: localhost"]        # the server name of mutual TLS comes from it, and no address is one
         if kind == "wrkjwt":
             command += ["-H", "Authorization: Bearer " + peers.jwt()[0]]
+        if kind == "wrkdenied":
+            command[command.index(f"{base}:{port}/")] += "denied"
         text = subprocess.run(pinned + command, capture_output=True, text=True, check=True).stdout
         bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
-        bad += sum(int(n) for line in re.findall(r"Socket errors: (.*)", text) for n in re.findall(r"\d+", line))
         count = int(re.search(r"(\d+) requests in", text)[1])
+        if kind == "wrkdenied":
+            bad = count - bad       # here an answer that is 2xx is the failure
+        bad += sum(int(n) for line in re.findall(r"Socket errors: (.*)", text) for n in re.findall(r"\d+", line))
         percentile = {p: micros(re.search(rf"^\s+{p}%\s+(\S+)", text, re.M)[1]) for p in (50, 99)}
         return count, percentile[50], percentile[99], bad
     if kind in H2LOAD:
@@ -221,8 +226,13 @@ def load(kind, port, seconds, tls):
     command = [peers.BIN["oha"], "--no-tui", "--output-format", "json", "-z", f"{seconds}s"]
     if tls:
         command += ["--cacert", CERTS + "/ca.crt", "--cert", CERTS + "/client.crt", "--key", CERTS + "/client.key"]
+    target = f"{base}:{port}/"
+    if kind == "hs":
+        # A name of its own for each connection, so that no session is resumed: every handshake is a full one.
+        target = f"https://[a-z]{{12}}.localhost:{port}/"
+        command += ["--rand-regex-url", "--insecure"]
     command += {"hs": ["-c", "16", "--disable-keepalive"], "mrate": ["-c", "32", "-q", "1000", "--latency-correction"]}.get(kind, ["-c", "64"])
-    report = json.loads(subprocess.run(pinned + command + [f"{base}:{port}/"], capture_output=True, text=True, check=True).stdout)
+    report = json.loads(subprocess.run(pinned + command + [target], capture_output=True, text=True, check=True).stdout)
     codes, percentiles = report["statusCodeDistribution"], report["latencyPercentiles"]
     bad = sum(count for code, count in codes.items() if code != "200")
     return codes.get("200", 0), percentiles["p50"] * 1e6, percentiles["p99"] * 1e6, bad
@@ -256,7 +266,11 @@ def measure(peer, process, scenario, seconds):
 
 # ---------------------------------------------------------------- commands
 def needs_tls(scenarios):
-    return any("mtls" in SCENARIOS[scenario][:2] for scenario in scenarios)
+    """Whether any of them is about TLS or tokens; their files are made where they are missing."""
+    needed = any("mtls" in SCENARIOS[scenario][:2] for scenario in scenarios)
+    if needed or "jwt" in scenarios:
+        peers.need_certs()
+    return needed
 
 
 def run(args):
@@ -269,7 +283,8 @@ def run(args):
                 if not shutil.which(load_tool(scenario)):
                     print(f"{scenario}: SKIPPED, {load_tool(scenario)} is not there", file=sys.stderr)
                     continue
-                order = args.peers.split(",") + ["direct"]
+                # Without a proxy nobody denies.
+                order = args.peers.split(",") + (["direct"] if scenario != "denied" else [])
                 random.shuffle(order)
                 for peer in order:
                     process = None

@@ -33,9 +33,14 @@ SCENARIOS = {
     "h1": ("h1", "h1", "wrk"), "h2": ("h2", "h2", "h2load"), "grpc": ("h2", "h2", "grpc"),
     "big": ("h1", "h1", "wrkbig"), "rate": ("h1", "h1", "rate"),
     "out": ("h1", "mtls", "wrk"), "in": ("mtls", "h1", "oha"), "both": ("mtls", "mtls", "oha"),
-    "mrate": ("mtls", "mtls", "mrate"), "hs": ("mtls", "h1", "hs"),
-    "filt": ("h1", "h1", "wrk"), "jwt": ("h1", "h1", "wrkjwt"),
+    "mrate": ("mtls", "mtls", "mrate"), "hs": ("mtls", "h1", "hs"), "hspq": ("mtls", "h1", "hs"),
+    "filt": ("h1", "h1", "wrk"), "denied": ("h1", "h1", "wrkdenied"), "jwt": ("h1", "h1", "wrkjwt"),
 }
+# The key exchange, the same for all who can be told; the hybrid one is a scenario of its own.
+GROUP = {"hspq": "X25519MLKEM768"}
+TRUST_DOMAIN = "bench.local"
+# The 20 rules of `filt` and `denied`: (path, method). The last one alone lets a request of the load pass.
+RULES = [(f"/api/service-{number}/*", "POST") for number in range(19)] + [("/", "GET")]
 
 # Istio's default text line, as Envoy's operators say it.
 ISTIO_LINE = (
@@ -54,6 +59,12 @@ def write(name, text):
     return path
 
 
+def need_certs():
+    """Makes what is missing, and leaves what is there."""
+    if not os.path.exists(CERTS + "/client.pem"):
+        certs()
+
+
 def certs():
     """A CA, and a server and a client certificate of it."""
     os.makedirs(CERTS, exist_ok=True)
@@ -64,7 +75,7 @@ def certs():
     p256 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     openssl("req", "-x509", *p256, "-days", "30", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=bench-ca")
     for role in ("server", "client"):
-        write("certs/ext", f"subjectAltName=DNS:localhost,IP:127.0.0.1,URI:spiffe://bench.local/ns/default/sa/{role}\n"
+        write("certs/ext", f"subjectAltName=DNS:localhost,IP:127.0.0.1,URI:spiffe://{TRUST_DOMAIN}/ns/bench/sa/{role}\n"
                            "extendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n")
         openssl("req", *p256, "-keyout", role + ".key", "-out", role + ".csr", "-subj", "/CN=localhost")
         openssl("x509", "-req", "-in", role + ".csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
@@ -118,25 +129,46 @@ server {{ listen 127.0.0.1:{UP['h2']} http2; {locations} }}
 
 
 def ours(scenario):
-    """Explicit interception on LISTEN, access log to a file, metrics on: as a sidecar runs."""
+    """Access log to a file, metrics and request ids on: as a sidecar runs. Where the downstream side has policies or mutual TLS it is the
+    inbound one; where both sides have mutual TLS it is a gateway, as a sidecar speaks plain text to its application."""
     down, up, _ = SCENARIOS[scenario]
-    if "mtls" in (down, up) or scenario in ("filt", "jwt"):
-        return None     # not implemented yet
+    role = "gateway" if (down, up) == ("mtls", "mtls") else "inbound" if down == "mtls" or scenario in ("filt", "denied", "jwt") else "outbound"
     protocol = "GRPC" if scenario == "grpc" else "HTTP2" if up == "h2" else "HTTP"
-    # In a folder of its own: ours watches the folder, and the load generator writes its log into the one above.
-    config = write("ours/ours.yaml", f"""apiVersion: sidegate.io/v1alpha1
+    identity = f"""  trustDomain: {TRUST_DOMAIN}
+  identity: {{files: {{certificate: {CERTS}/ROLE.crt, privateKey: {CERTS}/ROLE.key, trustBundle: {CERTS}/ca.crt}}}}
+""" if "mtls" in (down, up) else ""
+    listens = {
+        "outbound": f"""  outbound: {{addresses: ["127.0.0.1:{LISTEN}"]}}
+  inbound: {{addresses: ["127.0.0.1:20006"]}}
+""",
+        "inbound": f"""  outbound: {{addresses: ["127.0.0.1:20001"]}}
+  inbound: {{addresses: ["127.0.0.1:{LISTEN}"], application: "127.0.0.1:{UP[up]}"}}
+""",
+        "gateway": f"""  role: Gateway
+  gateway: {{bind: 127.0.0.1, ports: {{443: {LISTEN}}}}}
+"""}[role]
+    own = f"""apiVersion: sidegate.io/v1alpha1
 kind: Proxy
 metadata: {{name: bench, namespace: bench}}
 spec:
   workers: 1
-  outbound: {{addresses: ["127.0.0.1:{LISTEN}"]}}
-  inbound: {{addresses: ["127.0.0.1:20006"]}}
-  admin: {{address: "127.0.0.1:20000"}}
+  workload: {{serviceAccount: server, labels: {{app: bench}}}}
+{listens}{identity.replace("ROLE", "client" if role == "outbound" else "server")}  admin: {{address: "127.0.0.1:20000"}}
   health: {{address: "127.0.0.1:20021"}}
   metrics: {{address: "127.0.0.1:20090"}}
-  meshConfig: {{accessLogFile: "{log_file('ours')}"}}
----
-apiVersion: networking.istio.io/v1
+  meshConfig:
+    accessLogFile: "{log_file('ours')}"
+    meshMTLS: {{ecdhCurves: [{GROUP.get(scenario, "X25519")}]}}
+"""
+    objects = [own] + {"outbound": [upstream_service(protocol, up)], "inbound": inbound_objects(scenario, up),
+                       "gateway": [upstream_service(protocol, up), *gateway_objects()]}[role]
+    # In a folder of its own: ours watches the folder, and the load generator writes its log into the one above.
+    return [BIN["ours"], "run", "--config", write("ours/ours.yaml", "---\n".join(objects))]
+
+
+def upstream_service(protocol, up):
+    label = ", labels: {security.istio.io/tlsMode: istio}" if up == "mtls" else ""
+    return f"""apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{name: upstream, namespace: bench}}
 spec:
@@ -145,10 +177,50 @@ spec:
   ports:
   - {{number: 80, name: without-port, protocol: {protocol}}}
   - {{number: {LISTEN}, name: with-port, protocol: {protocol}}}
+  location: MESH_INTERNAL
   resolution: STATIC
-  endpoints: [{{address: 127.0.0.1, ports: {{without-port: {UP[up]}, with-port: {UP[up]}}}}}]
-""")
-    return [BIN["ours"], "run", "--config", config]
+  endpoints: [{{address: 127.0.0.1, ports: {{without-port: {UP[up]}, with-port: {UP[up]}}}{label}}}]
+"""
+
+
+def inbound_objects(scenario, up):
+    """The application's Service, and what the scenario asks of its callers."""
+    objects = [f"""apiVersion: v1
+kind: Service
+metadata: {{name: bench, namespace: bench}}
+spec: {{selector: {{app: bench}}, ports: [{{name: http, port: 80, targetPort: {UP[up]}}}]}}
+"""]
+
+    def security(kind, spec):
+        objects.append(f"apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: bench, namespace: bench}}\nspec: {spec}\n")
+
+    if SCENARIOS[scenario][0] == "mtls":
+        security("PeerAuthentication", "{mtls: {mode: STRICT}}")
+    if scenario in ("filt", "denied"):
+        rules = [{"to": [{"operation": {"paths": [path], "methods": [method]}}]} for path, method in RULES]
+        security("AuthorizationPolicy", json.dumps({"action": "ALLOW", "rules": rules}))
+    if scenario == "jwt":
+        security("RequestAuthentication", json.dumps({"jwtRules": [{"issuer": "bench", "jwks": jwt()[1], "forwardOriginalToken": True}]}))
+        security("AuthorizationPolicy", json.dumps({"rules": [{"from": [{"source": {"requestPrincipals": ["*"]}}]}]}))
+    return objects
+
+
+def gateway_objects():
+    return [f"""apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: bench, namespace: bench}}
+spec:
+  selector: {{app: bench}}
+  servers:
+  - {{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: ["*"], tls: {{mode: ISTIO_MUTUAL}}}}
+""", """apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bench, namespace: bench}
+spec:
+  hosts: ["*"]
+  gateways: [bench]
+  http: [{route: [{destination: {host: localhost, port: {number: 80}}}]}]
+"""]
 
 
 def log_file(peer):
@@ -158,22 +230,20 @@ def log_file(peer):
 
 def nginx(scenario):
     down, up, _ = SCENARIOS[scenario]
-    if scenario == "jwt":
-        return None     # no JWT in the open-source nginx
+    if scenario in ("filt", "denied", "jwt", "hspq"):
+        return None     # no such rules, no JWT, and Debian's OpenSSL has no hybrid key exchange
     tls = (f"ssl_certificate {CERTS}/server.crt; ssl_certificate_key {CERTS}/server.key; ssl_client_certificate {CERTS}/ca.crt; "
            "ssl_verify_client on; ssl_protocols TLSv1.3; ssl_session_tickets off;") if down == "mtls" else ""
     port = UP["h1"] if up == "h2" else UP[up]     # nginx speaks HTTP/1.1 alone to its upstreams
     tls_up = (f"proxy_ssl_certificate {CERTS}/client.crt; proxy_ssl_certificate_key {CERTS}/client.key; "
               f"proxy_ssl_trusted_certificate {CERTS}/ca.crt; proxy_ssl_verify on; proxy_ssl_name localhost; "
               "proxy_ssl_protocols TLSv1.3;") if up == "mtls" else ""
-    filtered = scenario == "filt"
     config = write("nginx.conf", f"""worker_processes 1; daemon off; pid {W}/ng.pid; error_log {W}/ng.err error; worker_rlimit_nofile 18000;
 events {{ worker_connections 8000; }}
-http {{ access_log {'/dev/null' if filtered else 'off'}; keepalive_requests 100000000; keepalive_timeout 3600s;
-{'limit_req_zone $binary_remote_addr zone=z:1m rate=1000000r/s;' if filtered else ''}
+http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 3600s;
 upstream u {{ server 127.0.0.1:{port} max_conns=5000; keepalive 512; keepalive_requests 100000000; keepalive_timeout 3600s; }}
 server {{ listen 127.0.0.1:{LISTEN} {dict(h1='', h2='http2', mtls='ssl')[down]}; {tls}
-location / {{ {'limit_req zone=z burst=1000000 nodelay;' if filtered else ''} proxy_pass {'https' if up == 'mtls' else 'http'}://u;
+location / {{ proxy_pass {'https' if up == 'mtls' else 'http'}://u;
 proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering on; {tls_up} }} }} }}""")
     return [BIN["nginx"], "-c", config, "-p", W]
 
@@ -185,13 +255,18 @@ def haproxy(scenario):
     server = dict(h1="", h2="proto h2",
                   mtls=f"ssl crt {CERTS}/client.pem ca-file {CERTS}/ca.crt verify required sni str(localhost) "
                        "verifyhost localhost ssl-min-ver TLSv1.3")[up]
+    if scenario == "hspq":
+        return None
     rules = ""
-    if scenario in ("filt", "jwt"):
-        rules = ("log global\n option httplog\n stick-table type ip size 10k expire 60s store http_req_rate(1s)\n"
-                 " http-request track-sc0 src\n http-request deny deny_status 429 if { sc_http_req_rate(0) gt 10000000 }\n")
+    if scenario in ("filt", "denied"):
+        rules = "log global\n option httplog\n"
+        for path, method in RULES:
+            match = f"path_beg {path[:-1]}" if path.endswith("*") else f"path {path}"
+            rules += f" http-request allow if {{ {match} }} {{ method {method} }}\n"
+        rules += " http-request deny deny_status 403\n"
     if scenario == "jwt":
-        rules += (" http-request deny deny_status 401 unless "
-                  f"{{ http_auth_bearer,jwt_verify(\"RS256\",\"{CERTS}/jwt.pub\") -m int 1 }}\n")
+        rules = ("log global\n option httplog\n http-request deny deny_status 401 unless "
+                 f"{{ http_auth_bearer,jwt_verify(\"RS256\",\"{CERTS}/jwt.pub\") -m int 1 }}\n")
     config = write("haproxy.cfg", f"""global
  maxconn 8000
  nbthread 1
@@ -219,7 +294,6 @@ EXTENSIONS = "type.googleapis.com/envoy.extensions."
 def envoy(scenario, log=False, lean=False):
     """Envoy 1.40. `log` writes Istio's text line to a file, as ours does; `lean` leaves out request ids and statistics."""
     down, up, _ = SCENARIOS[scenario]
-    filtered = scenario in ("filt", "jwt")
     manager = {
         "@type": EXTENSIONS + "filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in",
         "codec_type": "HTTP2" if down == "h2" else "HTTP1", "http_filters": envoy_filters(scenario),
@@ -227,8 +301,8 @@ def envoy(scenario, log=False, lean=False):
             {"match": {"prefix": "/"}, "route": {"cluster": "c", "timeout": "0s"}}]}]}}
     if lean:
         manager["generate_request_id"] = False
-    if log or filtered:
-        path = log_file("envoy_log") if log else "/dev/null"
+    if log:
+        path = log_file("envoy_log")
         manager["access_log"] = [{"name": "file", "typed_config": {
             "@type": EXTENSIONS + "access_loggers.file.v3.FileAccessLog", "path": path,
             "log_format": {"text_format_source": {"inline_string": ISTIO_LINE}}}}]
@@ -236,15 +310,13 @@ def envoy(scenario, log=False, lean=False):
     if down == "mtls":
         chain["transport_socket"] = {"name": "tls", "typed_config": {
             "@type": EXTENSIONS + "transport_sockets.tls.v3.DownstreamTlsContext",
-            "require_client_certificate": True, "common_tls_context": envoy_tls("server")}}
+            "require_client_certificate": True, "common_tls_context": envoy_tls("server", scenario)}}
     address = {"socket_address": {"address": "127.0.0.1", "port_value": UP[up]}}
     cluster = {
         "name": "c", "type": "STATIC", "connect_timeout": "5s",
         "load_assignment": {"cluster_name": "c", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]},
         "circuit_breakers": {"thresholds": [{"max_connections": 100000, "max_pending_requests": 100000,
                                              "max_requests": 100000, "max_retries": 100000}]}}
-    if filtered:
-        cluster["outlier_detection"] = {"consecutive_5xx": 5}
     if up == "h2":
         cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": EXTENSIONS + "upstreams.http.v3.HttpProtocolOptions",
@@ -252,7 +324,7 @@ def envoy(scenario, log=False, lean=False):
     if up == "mtls":
         cluster["transport_socket"] = {"name": "tls", "typed_config": {
             "@type": EXTENSIONS + "transport_sockets.tls.v3.UpstreamTlsContext", "sni": "localhost",
-            "common_tls_context": envoy_tls("client")}}
+            "common_tls_context": envoy_tls("client", scenario)}}
     bootstrap = {"static_resources": {"clusters": [cluster], "listeners": [{
         "name": "l", "address": {"socket_address": {"address": "127.0.0.1", "port_value": LISTEN}},
         "filter_chains": [chain]}]}}
@@ -273,20 +345,20 @@ def envoy_filters(scenario):
         add("jwt_authn", "JwtAuthentication",
             providers={"p": {"issuer": "bench", "forward": True, "local_jwks": {"inline_string": jwt()[1]}}},
             rules=[{"match": {"prefix": "/"}, "requires": {"provider_name": "p"}}])
-    if scenario in ("filt", "jwt"):
-        get = {"header": {"name": ":method", "string_match": {"exact": "GET"}}}
-        always = {"default_value": {"numerator": 100}}
-        add("rbac", "RBAC", rules={"action": "ALLOW", "policies": {"a": {"permissions": [get], "principals": [{"any": True}]}}})
-        add("local_ratelimit", "LocalRateLimit", stat_prefix="lr", filter_enabled=always, filter_enforced=always,
-            token_bucket={"max_tokens": 100000000, "tokens_per_fill": 100000000, "fill_interval": "1s"})
-        add("fault", "HTTPFault")
-        add("cors", "Cors")
+    if scenario in ("filt", "denied"):
+        policies = {}
+        for number, (path, method) in enumerate(RULES):
+            matcher = {"prefix": path[:-1]} if path.endswith("*") else {"exact": path}
+            both = [{"url_path": {"path": matcher}}, {"header": {"name": ":method", "string_match": {"exact": method}}}]
+            policies[f"rule-{number:02}"] = {"permissions": [{"and_rules": {"rules": both}}], "principals": [{"any": True}]}
+        add("rbac", "RBAC", rules={"action": "ALLOW", "policies": policies})
     add("router", "Router")
     return filters
 
 
-def envoy_tls(role):
-    return {"tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+def envoy_tls(role, scenario):
+    return {"tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3",
+                           "ecdh_curves": [GROUP.get(scenario, "X25519")]},
             "tls_certificates": [{"certificate_chain": {"filename": f"{CERTS}/{role}.crt"},
                                   "private_key": {"filename": f"{CERTS}/{role}.key"}}],
             "validation_context": {"trusted_ca": {"filename": f"{CERTS}/ca.crt"}}}
