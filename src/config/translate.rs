@@ -8,6 +8,7 @@ mod captured;
 mod check;
 mod clusters;
 mod conflicts;
+pub(in crate::config) mod custom;
 mod delegate;
 mod egress;
 mod explicit;
@@ -35,7 +36,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::{Arc, LazyLock};
 
 use rustc_hash::FxHashSet;
@@ -129,6 +130,8 @@ struct World<'a> {
     callers: OfWorkload<'a>,
     /// The policies that hold for the workload.
     policies: Arc<Vec<filter_authorization::Policy>>,
+    /// Whom those of them ask that are CUSTOM.
+    asked: OnceCell<custom::Asked>,
 }
 
 impl<'a> World<'a> {
@@ -165,6 +168,7 @@ impl<'a> World<'a> {
             rules,
             callers,
             policies,
+            asked: OnceCell::new(),
         }
     }
 

@@ -78,7 +78,7 @@ impl Calls {
 pub(super) async fn serve(worker: Rc<Worker>, call: Call) {
     let Call { cluster, request, bounds, mut answer } = call;
     let exchange = async {
-        let exchange = tokio::time::timeout(bounds.timeout, exchange(worker, &cluster, request, bounds.body));
+        let exchange = tokio::time::timeout(bounds.timeout, exchange(worker, &cluster, request, bounds.body, false));
         match exchange.await {
             Ok(Ok(answer)) if answer.cut => {
                 let detail = format!("the answer is longer than {} bytes", bounds.body);
@@ -103,18 +103,20 @@ impl filter_api::Calls for Worker {
         Box::pin(async move {
             let filter_api::Call { cluster, head, body, timeout, most } = call;
             let request = http::Request::from_parts(head, body);
-            let exchange = exchange(self, &cluster, request, most);
+            let exchange = exchange(self, &cluster, request, most, true);
             let exchange = tokio::time::timeout(timeout, exchange);
             exchange.await.unwrap_or_else(|_| Err(Error::new(Reason::RequestTimeout)))
         })
     }
 }
 
+/// One request and its answer; `within` another exchange it may not come back to this proxy, which would ask again for it, and so on.
 async fn exchange(
     worker: Rc<Worker>,
     cluster: &str,
     request: http::Request<Bytes>,
     most: usize,
+    within: bool,
 ) -> Result<Answer, Error> {
     let found = worker.snapshot().cluster(cluster).cloned();
     let found = found
@@ -132,6 +134,10 @@ async fn exchange(
     };
     let cx = Cx::new(Arc::new(facts), Slots::empty(0), Arc::new(()));
     let picked = Picked::new(&worker, &found, &cx.connection, &[])?;
+    if within && picked.target.socket().is_some_and(|address| worker.is_own_address(address)) {
+        let detail = format!("cluster {cluster} is this proxy itself");
+        return Err(Error::new(Reason::Loop).detail(detail));
+    }
     let (head, body) = request.into_parts();
     let body = if body.is_empty() { Body::empty() } else { Body::from(body) };
     let response = upstream::call(worker, Request { head, body, cx: cx.clone() }, picked).await?;

@@ -217,6 +217,11 @@ impl Ask<'_> {
     }
 }
 
+/// Whether a provider can be asked as it is written, as far as its own fields tell. The error names the field.
+pub fn check_provider(provider: &Provider) -> Result<(), String> {
+    Asker::new(provider).map(drop)
+}
+
 /// Judges a request by lists of policies, the first of which asks a provider.
 pub(crate) async fn judge(mut request: Request, lists: Vec<Arc<Compiled>>) -> Step<Onward> {
     let mut onward = Vec::new();
