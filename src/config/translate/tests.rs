@@ -2,6 +2,7 @@
 
 mod authentication;
 mod authorization;
+mod custom;
 mod destinations;
 mod gateways;
 mod listeners;
