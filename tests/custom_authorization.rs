@@ -362,8 +362,12 @@ async fn a_policy_on_trial_asks_nobody_and_connections_that_are_no_http_are_refu
     assert_eq!(provider.asked(), 0);
 }
 
+async fn get_at(proxy: &Proxy, path: &str) -> String {
+    fetch(proxy.page("metrics"), request("GET", "metrics", path, &[], empty())).await.text()
+}
+
 #[tokio::test]
-async fn the_access_log_has_envoys_flag_and_details() {
+async fn the_access_log_has_envoys_flag_and_details_and_metrics_count() {
     let (application, provider) = (Upstream::start().await, Provider::start(true, denied()).await);
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
@@ -386,4 +390,15 @@ async fn the_access_log_has_envoys_flag_and_details() {
     };
     has("/denied", &[" 401 UAEX ext_authz_denied "]);
     has("/failed", &[" 403 UAEX ext_authz_error "]);
+    let counts = async || get_at(&proxy, "/stats/prometheus").await;
+    let end = Instant::now() + support::PATIENCE;
+    loop {
+        let page = counts().await;
+        let says = |name: &str| page.contains(&format!("sidegate_ext_authz_{name}_total{{provider=\"authz\"}} 1"));
+        if says("denied") && says("timeouts") {
+            break;
+        }
+        assert!(Instant::now() < end, "{page}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -8,6 +8,7 @@ mod cache;
 mod istio;
 mod own;
 mod process;
+mod providers;
 mod registry;
 mod scrape;
 mod slab;
@@ -23,6 +24,7 @@ pub use istio::{
 pub use own::{ConfigMetrics, JwksMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
 pub use process::scrape_process;
 pub(crate) use process::status_bytes;
+pub use providers::ProviderMetrics;
 pub use registry::{Registry, RegistryLimits, Series};
 pub use scrape::{FamilyScrape, Scrape, SeriesScrape, Value};
 pub use worker::WorkerMetrics;

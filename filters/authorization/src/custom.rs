@@ -13,6 +13,7 @@
 
 mod body;
 mod cache;
+mod counts;
 mod grpc;
 mod http;
 mod proto;
@@ -21,6 +22,7 @@ mod settings;
 mod tests;
 mod verdict;
 
+pub use counts::ProviderCounts;
 pub use settings::{BodyInCheck, Custom, Failures, HttpCheck, OnFailure, Protocol, Provider};
 
 pub(crate) use grpc::read as read_grpc;
@@ -36,6 +38,7 @@ use ::http::{HeaderValue, Method, StatusCode, request};
 use body::Beginning;
 use cache::Cache;
 use filter_api::{Call, ConnectionFacts, Cx, Error, Keep, NoTrace, Reason, Request, Step};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use verdict::{Failure, Refusal};
@@ -56,6 +59,7 @@ pub(crate) struct Asker {
     fail_open: bool,
     status_on_error: StatusCode,
     body: Option<BodyInCheck>,
+    counts: Arc<ProviderCounts>,
 }
 
 /// A question to a provider.
@@ -83,9 +87,11 @@ enum Speaks {
 impl Terms {
     pub(crate) fn new(action: &Action, settings: &Settings, keep: &Keep) -> Self {
         let Action::Custom { failures, cache, .. } = action else { return Self::default() };
-        // Whatever changes the question or the time begins anew.
+        // Whatever changes the question or the time begins anew. Hashed, as headers that are added may be secrets.
         let shared = |ttl: &Duration| {
-            keep.share(&format!("{ttl:?} {:?}", settings.custom), || Cache::new(*ttl))
+            let mut hasher = rustc_hash::FxHasher::default();
+            format!("{ttl:?} {:?}", settings.custom).hash(&mut hasher);
+            keep.share(&format!("custom {:016x}", hasher.finish()), || Cache::new(*ttl))
         };
         Self { failures: *failures, cache: cache.as_ref().map(shared) }
     }
@@ -101,16 +107,16 @@ struct Question<'a> {
 
 impl Asker {
     /// Who is asked where a CUSTOM rule holds; else why nobody can be.
-    pub(crate) fn of(settings: &Settings) -> Result<Self, Box<str>> {
+    pub(crate) fn of(settings: &Settings, keep: &Keep) -> Result<Self, Box<str>> {
         match settings.custom.as_deref() {
             None => Err("the mesh has no such provider".into()),
             Some(Custom::Unaskable(why)) => Err(why.as_str().into()),
-            Some(Custom::Provider(provider)) => Self::new(provider).map_err(Into::into),
+            Some(Custom::Provider(provider)) => Self::new(provider, keep).map_err(Into::into),
         }
     }
 
     /// Ready to be asked. The error names the field.
-    fn new(provider: &Provider) -> Result<Self, String> {
+    fn new(provider: &Provider, keep: &Keep) -> Result<Self, String> {
         let speaks = match &provider.protocol {
             Protocol::Grpc => {
                 let host = HeaderValue::try_from(&provider.host);
@@ -129,6 +135,7 @@ impl Asker {
             fail_open: provider.fail_open,
             status_on_error: status.ok_or("statusOnError is no status of an answer")?,
             body: provider.body.clone(),
+            counts: keep.share(&provider.name, || ProviderCounts::new(&provider.name)),
         })
     }
 
@@ -219,7 +226,7 @@ impl Ask<'_> {
 
 /// Whether a provider can be asked as it is written, as far as its own fields tell. The error names the field.
 pub fn check_provider(provider: &Provider) -> Result<(), String> {
-    Asker::new(provider).map(drop)
+    Asker::new(provider, &Keep::default()).map(drop)
 }
 
 /// Judges a request by lists of policies, the first of which asks a provider.
@@ -270,6 +277,7 @@ async fn put(ask: &Ask<'_>, request: &mut Request, onward: &mut Vec<Change>) -> 
     let cx = &request.cx;
     let (reason, refusal) = match verdict {
         Ok((verdict, kept)) => {
+            asker.counts.verdict(&verdict, kept);
             answer::asked(ask, cx, Ok((&verdict, kept)));
             match &*verdict {
                 Verdict::Allow(changes) => {
@@ -282,6 +290,7 @@ async fn put(ask: &Ask<'_>, request: &mut Request, onward: &mut Vec<Change>) -> 
         }
         Err(failure) => {
             let status = asker.without(&failure, &ask.terms.failures);
+            asker.counts.failure(&failure, status.is_none());
             answer::asked(ask, cx, Err((&failure.to_string(), status.is_some())));
             match status {
                 None => return Ok(None),
@@ -309,11 +318,20 @@ fn with_attributes<T>(request: &Request, with: impl FnOnce(&Attributes<'_>) -> T
     })
 }
 
-/// Why a call gave no answer.
+/// Why a call gave no answer. What may be the question's own fault is no failure of the provider: else a client could have its requests pass where
+/// failures do (CVE-2024-23324).
 fn failure(error: &Error) -> Failure {
     match error.reason() {
         Reason::RequestTimeout => Failure::Timeout,
         Reason::UpstreamReset | Reason::UpstreamProtocol => Failure::Error(error.to_string()),
-        _ => Failure::Unreachable(error.to_string()),
+        Reason::NoCluster
+        | Reason::NoHealthyUpstream
+        | Reason::UpstreamOverflow
+        | Reason::ConnectFailure
+        | Reason::ConnectTimeout
+        | Reason::UpstreamClosed
+        | Reason::DnsFailure
+        | Reason::Loop => Failure::Unreachable(error.to_string()),
+        _ => Failure::Unaskable("the question has no form that could be sent"),
     }
 }

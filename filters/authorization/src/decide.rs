@@ -284,7 +284,7 @@ impl Compiled {
         let allows = |rules: Option<Vec<Rule>>| rules.map(|rules| Engine::new(rules, Sense::Allows));
         Ok(Self {
             policies: settings.policies.iter().map(|policy| Named::new(policy, settings, keep)).collect(),
-            asker: Asker::of(settings),
+            asker: Asker::of(settings, keep),
             port: settings.destination_port,
             custom: objects(custom),
             deny: objects(deny),

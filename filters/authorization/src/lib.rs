@@ -39,7 +39,7 @@ pub use attributes::{Attributes, RequestAttributes};
 pub use compile::{Fault, check};
 pub use custom::{
     Ask, BodyInCheck, Change, Custom, Failures, HttpCheck, OnFailure, Protocol as ProviderProtocol, Provider,
-    check_provider,
+    ProviderCounts, check_provider,
 };
 pub use decide::{
     Compiled, Decision, Denial, Nearest, Outcome, RuleRef, Shadow, ShadowOf, decide, decide_after,

@@ -125,6 +125,10 @@ pub(super) fn verdict(answer: &Answer) -> Result<Verdict, Failure> {
     match answer.trailers.as_ref().and_then(status).or_else(|| status(&answer.head.headers)).as_deref() {
         Some("0") => read(&answer.body),
         Some("4") => Err(Failure::Timeout),
+        // INVALID_ARGUMENT, RESOURCE_EXHAUSTED, OUT_OF_RANGE: what servers say to a question that is too long or garbled, which a client could see to.
+        Some(status @ ("3" | "8" | "11")) => {
+            Err(Failure::Unreadable(format!("grpc-status {status}, which may be about the question itself")))
+        }
         Some(other) => {
             let number = other.get(..other.len().min(8)).unwrap_or_default();
             Err(Failure::Error(format!("grpc-status {number}")))

@@ -142,10 +142,12 @@ impl Refusal {
             }
             return response;
         } else {
-            Response::new(self.status).with_body(self.body.clone())
+            Response::new(self.status)
         };
         response.head.headers = self.headers.clone();
-        if !self.body.is_empty() {
+        let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        if !self.body.is_empty() && !bodiless.contains(&self.status) {
+            response.body = self.body.clone().into();
             let plain = HeaderValue::from_static("text/plain");
             response.head.headers.entry(CONTENT_TYPE).or_insert(plain);
         }

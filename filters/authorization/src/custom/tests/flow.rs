@@ -216,6 +216,28 @@ async fn each_kind_of_failure_has_its_own_outcome() {
 }
 
 #[tokio::test]
+async fn row_12_a_question_that_cannot_be_sent_refuses_even_where_failures_pass() {
+    for reason in [Reason::BadAuthority, Reason::BadPath, Reason::HeadersTooLarge, Reason::Internal] {
+        // What the failure is depends on the call alone, so one script for each would say no more.
+        let failure = super::super::failure(&Error::new(reason));
+        assert!(matches!(failure, super::super::Failure::Unaskable(_)), "{reason:?}");
+    }
+    let failing = Provider { fail_open: true, ..http() };
+    let setting = Setting::new(failing, vec![custom(Failures::default(), None)], |_| {
+        Err(Error::new(Reason::BadAuthority))
+    });
+    assert_eq!(setting.get("/asked").await.0.head.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_denial_without_content_has_no_body() {
+    let setting = Setting::new(http(), vec![custom(Failures::default(), None)], |_| Ok(answer(204, &[], "x")));
+    let (response, _) = setting.get("/asked").await;
+    assert!(response.body.is_empty() && response.head.status == StatusCode::NO_CONTENT);
+    assert!(setting.upstream.borrow().is_empty());
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_followed_refuses_even_where_failures_pass() {
     let failing = Provider { fail_open: true, ..provider(Protocol::Grpc) };
     let setting = Setting::new(failing, vec![custom(Failures::default(), None)], |_| {

@@ -231,6 +231,9 @@ fn the_status_is_in_the_trailers_or_in_the_head_alone() {
     assert!(matches!(with_trailers(Some("0")), Ok(Verdict::Allow(_))));
     assert_eq!(with_trailers(Some("4")), Err(Failure::Timeout), "DEADLINE_EXCEEDED");
     assert_eq!(with_trailers(Some("14")), Err(Failure::Error("grpc-status 14".to_owned())));
+    for fault_of_the_question in ["3", "8", "11"] {
+        assert!(matches!(with_trailers(Some(fault_of_the_question)), Err(Failure::Unreadable(_))));
+    }
     assert!(matches!(with_trailers(None), Err(Failure::Error(_))));
     assert!(matches!(verdict(&answer(200, &[("grpc-status", "13")], "")), Err(Failure::Error(_))));
     assert!(matches!(verdict(&answer(503, &[("grpc-status", "0")], framed(b""))), Err(Failure::Error(_))));
