@@ -7,7 +7,7 @@ mod support;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -89,7 +89,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<BoxBody>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     asked.lock().unwrap().push((head, body));
     let says = says.lock().unwrap().clone();
     Ok(match says {
@@ -131,7 +131,8 @@ fn header(name: &str, value: &str) -> Vec<u8> {
 
 /// `status {code: 0} ok_response {headers: [x-user] headers_to_remove: [x-secret] response_headers_to_add: [x-seen]}`
 fn allowed(user: &str) -> Says {
-    let ok = [field(2, header("x-user", user)), field(5, "x-secret"), field(6, header("x-seen", "yes"))].concat();
+    let ok =
+        [field(2, header("x-user", user)), field(5, "x-secret"), field(6, header("x-seen", "yes"))].concat();
     Says::Message([field(1, [8, 0]), field(3, ok)].concat())
 }
 
@@ -169,20 +170,32 @@ async fn get(proxy: &Proxy, path: &str, headers: &[(&str, &str)]) -> Reply {
 
 #[tokio::test]
 async fn a_provider_over_http_sees_the_request_and_its_status_decides() {
-    let (application, provider) =
-        (Upstream::start().await, Provider::start(false, Says::Http(200, vec![("x-user", "ann"), ("x-seen", "yes")], "")).await);
+    let (application, provider) = (
+        Upstream::start().await,
+        Provider::start(false, Says::Http(200, vec![("x-user", "ann"), ("x-seen", "yes")], "")).await,
+    );
     let fields = "pathPrefix: /check, includeRequestHeadersInCheck: [x-tenant], includeAdditionalHeadersInCheck: {x-from: sidegate}, \
         headersToUpstreamOnAllow: [x-user], headersToDownstreamOnAllow: [x-seen], headersToDownstreamOnDeny: [x-why]";
     let proxy = sidecar(HTTP, fields, &(provider.service("HTTP") + POLICY), &application).await;
 
-    let sent = [("x-user", "root"), ("x_user", "root"), ("x-tenant", "acme"), ("x-other", "1"), ("authorization", "Bearer t")];
+    let sent = [
+        ("x-user", "root"),
+        ("x_user", "root"),
+        ("x-tenant", "acme"),
+        ("x-other", "1"),
+        ("authorization", "Bearer t"),
+    ];
     let reply = get(&proxy, "/a/%2e/../b?c=d", &sent).await;
     assert_eq!((reply.status.as_u16(), reply.header("x-seen")), (200, "yes"));
     assert_eq!(reply.target(), "/b?c=d");
     assert_eq!((reply.seen("x-user"), reply.seen("x-other")), (vec!["ann".to_owned()], vec!["1".to_owned()]));
     assert!(reply.seen("x_user").is_empty(), "the provider alone says who it is");
     let (head, _) = provider.last();
-    assert_eq!((head.method.as_str(), head.uri.to_string().as_str()), ("GET", "/check/b?c=d"), "as it is forwarded");
+    assert_eq!(
+        (head.method.as_str(), head.uri.to_string().as_str()),
+        ("GET", "/check/b?c=d"),
+        "as it is forwarded"
+    );
     let told: Vec<_> = ["host", "authorization", "x-tenant", "x-from", "x-other", "x-user"]
         .map(|name| head.headers.get(name).map(|value| value.to_str().unwrap()))
         .to_vec();
@@ -191,7 +204,10 @@ async fn a_provider_over_http_sees_the_request_and_its_status_decides() {
     provider.now(Says::Http(302, vec![("location", "/login"), ("x-why", "no"), ("x-internal", "1")], "who?"));
     let reply = get(&proxy, "/a", &[]).await;
     assert_eq!((reply.status.as_u16(), reply.text().as_str()), (302, "who?"));
-    assert_eq!((reply.header("location"), reply.header("x-why"), reply.header("x-internal")), ("/login", "no", ""));
+    assert_eq!(
+        (reply.header("location"), reply.header("x-why"), reply.header("x-internal")),
+        ("/login", "no", "")
+    );
     let asked = provider.asked();
     assert_eq!(get(&proxy, "/free", &[]).await.status.as_u16(), 200);
     assert_eq!((provider.asked(), application.requests()), (asked, 2));
@@ -209,16 +225,31 @@ async fn a_provider_over_grpc_gets_envoys_check_and_its_answer_is_followed() {
     let (head, body) = provider.last();
     assert_eq!(head.uri.path(), "/envoy.service.auth.v3.Authorization/Check");
     assert_eq!(head.uri.authority().unwrap().as_str(), "authz.mesh");
-    assert_eq!((&head.headers["content-type"], &head.headers["grpc-timeout"]), (&"application/grpc".parse().unwrap(), &"10000m".parse().unwrap()));
+    assert_eq!(
+        (&head.headers["content-type"], &head.headers["grpc-timeout"]),
+        (&"application/grpc".parse().unwrap(), &"10000m".parse().unwrap())
+    );
     let text = String::from_utf8_lossy(&body);
     assert!(["/a?b", "x-plain", "127.0.0.1"].iter().all(|part| text.contains(part)), "{text}");
 
     provider.now(denied());
     let reply = get(&proxy, "/a", &[]).await;
-    assert_eq!((reply.status.as_u16(), reply.header("x-why"), reply.text().as_str()), (401, "because", "nobody knows you"));
-    let grpc = request("POST", "app", "/shop.Cart/Add", &[("content-type", "application/grpc"), ("te", "trailers")], empty());
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("x-why"), reply.text().as_str()),
+        (401, "because", "nobody knows you")
+    );
+    let grpc = request(
+        "POST",
+        "app",
+        "/shop.Cart/Add",
+        &[("content-type", "application/grpc"), ("te", "trailers")],
+        empty(),
+    );
     let reply = Client2::connect(proxy.inbound()).await.exchange(grpc).await;
-    assert_eq!((reply.status.as_u16(), reply.header("grpc-status"), reply.header("grpc-message")), (200, "16", "nobody knows you"));
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("grpc-status"), reply.header("grpc-message")),
+        (200, "16", "nobody knows you")
+    );
     assert_eq!(application.requests(), 1);
     assert_eq!(provider.server.connections(), 1);
 }
@@ -234,7 +265,8 @@ async fn without_a_verdict_requests_are_refused_or_pass_as_the_provider_is_confi
         proxy.stop().await;
         reply
     };
-    let (http, grpc) = (Provider::start(false, Says::Nothing).await, Provider::start(true, Says::Nothing).await);
+    let (http, grpc) =
+        (Provider::start(false, Says::Nothing).await, Provider::start(true, Says::Nothing).await);
     let nobody = service_at("authz.mesh", 9000, "HTTP", &[([127, 0, 0, 1], free_port()).into()]);
     let cases = [
         (HTTP, http.service("HTTP"), Says::Nothing),
@@ -281,7 +313,8 @@ async fn each_kind_of_failure_can_have_its_own_outcome() {
 
 #[tokio::test]
 async fn a_provider_sees_the_body_and_the_application_gets_all_of_it() {
-    let (application, provider) = (Upstream::start().await, Provider::start(false, Says::Http(200, vec![], "")).await);
+    let (application, provider) =
+        (Upstream::start().await, Provider::start(false, Says::Http(200, vec![], "")).await);
     let objects = provider.service("HTTP") + POLICY;
     let post = async |proxy: &Proxy, body: Vec<u8>, chunked: bool| {
         let body = if chunked {
@@ -305,13 +338,20 @@ async fn a_provider_sees_the_body_and_the_application_gets_all_of_it() {
         assert_eq!((reply.status.as_u16(), reply.echo()["length"].as_u64()), (200, Some(70_000)));
         assert_eq!(reply.echo()["body"].as_str().unwrap().as_bytes(), &long[..4096]);
         let (head, body) = provider.last();
-        assert_eq!((&*body, &head.headers["x-envoy-auth-partial-body"]), (&long[..2000], &"true".parse().unwrap()));
+        assert_eq!(
+            (&*body, &head.headers["x-envoy-auth-partial-body"]),
+            (&long[..2000], &"true".parse().unwrap())
+        );
         post(&proxy, long[..2000].to_vec(), chunked).await;
         let (head, body) = provider.last();
-        assert_eq!((body.len(), &head.headers["x-envoy-auth-partial-body"]), (2000, &"false".parse().unwrap()));
+        assert_eq!(
+            (body.len(), &head.headers["x-envoy-auth-partial-body"]),
+            (2000, &"false".parse().unwrap())
+        );
     }
     proxy.stop().await;
-    let proxy = sidecar(HTTP, "includeRequestBodyInCheck: {maxRequestBytes: 2000}", &objects, &application).await;
+    let proxy =
+        sidecar(HTTP, "includeRequestBodyInCheck: {maxRequestBytes: 2000}", &objects, &application).await;
     let (asked, arrived) = (provider.asked(), application.requests());
     for chunked in [false, true] {
         assert_eq!(post(&proxy, long[..2001].to_vec(), chunked).await.status.as_u16(), 413);
@@ -362,6 +402,18 @@ async fn a_policy_on_trial_asks_nobody_and_connections_that_are_no_http_are_refu
     assert_eq!(provider.asked(), 0);
 }
 
+#[tokio::test]
+async fn a_provider_that_is_this_proxy_itself_is_not_asked_for_ever() {
+    let application = Upstream::start().await;
+    let elsewhere = service_at("authz.mesh", 9000, "HTTP", &[application.address]);
+    let proxy = sidecar(HTTP, "timeout: 60s", &elsewhere, &application).await;
+    let own = service_at("authz.mesh", 9000, "HTTP", &[proxy.inbound()]);
+    proxy.edit(support::proxy::OBJECTS, &(own + POLICY)).await;
+    let begun = Instant::now();
+    assert_eq!(get(&proxy, "/a", &[]).await.status.as_u16(), 403);
+    assert!(begun.elapsed() < Duration::from_secs(5) && application.requests() == 0);
+}
+
 async fn get_at(proxy: &Proxy, path: &str) -> String {
     fetch(proxy.page("metrics"), request("GET", "metrics", path, &[], empty())).await.text()
 }
@@ -394,7 +446,8 @@ async fn the_access_log_has_envoys_flag_and_details_and_metrics_count() {
     let end = Instant::now() + support::PATIENCE;
     loop {
         let page = counts().await;
-        let says = |name: &str| page.contains(&format!("sidegate_ext_authz_{name}_total{{provider=\"authz\"}} 1"));
+        let says =
+            |name: &str| page.contains(&format!("sidegate_ext_authz_{name}_total{{provider=\"authz\"}} 1"));
         if says("denied") && says("timeouts") {
             break;
         }

@@ -34,7 +34,11 @@ pub(super) fn ask(
             trace.push(TraceStep {
                 origin: ask.rule.origin().clone(),
                 held: true,
-                because: format!("provider `{}` would be asked, as {} says; nobody is asked here", ask.provider(), ask.rule),
+                because: format!(
+                    "provider `{}` would be asked, as {} says; nobody is asked here",
+                    ask.provider(),
+                    ask.rule
+                ),
             });
             outcome = decide_after(compiled, &attributes, &mut trace);
         }

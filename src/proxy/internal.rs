@@ -78,7 +78,8 @@ impl Calls {
 pub(super) async fn serve(worker: Rc<Worker>, call: Call) {
     let Call { cluster, request, bounds, mut answer } = call;
     let exchange = async {
-        let exchange = tokio::time::timeout(bounds.timeout, exchange(worker, &cluster, request, bounds.body, false));
+        let exchange =
+            tokio::time::timeout(bounds.timeout, exchange(worker, &cluster, request, bounds.body, false));
         match exchange.await {
             Ok(Ok(answer)) if answer.cut => {
                 let detail = format!("the answer is longer than {} bytes", bounds.body);

@@ -238,8 +238,9 @@ impl Cx {
     pub fn call(&self, call: Call) -> Answered {
         match &self.0.caller.0 {
             Some(calls) => calls.clone().call(call),
-            None => Box::pin(std::future::ready(Err(Error::new(Reason::Internal)
-                .detail("nobody makes calls for this exchange")))),
+            None => Box::pin(std::future::ready(Err(
+                Error::new(Reason::Internal).detail("nobody makes calls for this exchange")
+            ))),
         }
     }
 

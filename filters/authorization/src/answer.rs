@@ -65,16 +65,16 @@ pub(crate) fn asked(ask: &Ask<'_>, cx: &Cx, said: Result<(&Verdict, bool), (&str
                 }
                 Verdict::Deny(refusal) => {
                     let status = refusal.status.as_u16();
-                    let because = format!(
-                        "denied by provider `{provider}` with {status}{lately}, as {rule} asks it"
-                    );
+                    let because =
+                        format!("denied by provider `{provider}` with {status}{lately}, as {rule} asks it");
                     (Effect::Denied, because)
                 }
             }
         }
-        Err((why, true)) => {
-            (Effect::Denied, format!("denied: {rule} asks provider `{provider}`, which gave no verdict: {why}"))
-        }
+        Err((why, true)) => (
+            Effect::Denied,
+            format!("denied: {rule} asks provider `{provider}`, which gave no verdict: {why}"),
+        ),
         Err((why, false)) => {
             let because = format!(
                 "{rule} asks provider `{provider}`, which gave no verdict: {why}; requests pass then"

@@ -126,7 +126,8 @@ impl Asker {
             }
             Protocol::Http(written) => Speaks::Http(Box::new(http::Http::new(written)?)),
         };
-        let status = StatusCode::from_u16(provider.status_on_error).ok().filter(|status| status.as_u16() >= 200);
+        let status =
+            StatusCode::from_u16(provider.status_on_error).ok().filter(|status| status.as_u16() >= 200);
         Ok(Self {
             name: provider.name.as_str().into(),
             cluster: provider.cluster.as_str().into(),
@@ -185,7 +186,9 @@ impl Asker {
         match said {
             Some(OnFailure::Allow) => None,
             None if self.fail_open => None,
-            Some(OnFailure::Status(status)) => StatusCode::from_u16(status).ok().or(Some(self.status_on_error)),
+            Some(OnFailure::Status(status)) => {
+                StatusCode::from_u16(status).ok().or(Some(self.status_on_error))
+            }
             Some(OnFailure::Deny) | None => Some(self.status_on_error),
         }
     }
@@ -200,7 +203,9 @@ impl Asker {
         let most = wanted.most as usize;
         let too_long = || {
             let name = &self.name;
-            let detail = format!("its body is longer than the {most} bytes (maxRequestBytes) that provider {name} takes");
+            let detail = format!(
+                "its body is longer than the {most} bytes (maxRequestBytes) that provider {name} takes"
+            );
             Err(Error::new(Reason::BodyTooLarge).detail(detail).closing())
         };
         let length = request.head.headers.get(CONTENT_LENGTH);
@@ -257,7 +262,11 @@ pub(crate) async fn judge(mut request: Request, lists: Vec<Arc<Compiled>>) -> St
 }
 
 /// Asks, and follows the verdict; a refusal when the request may not go on.
-async fn put(ask: &Ask<'_>, request: &mut Request, onward: &mut Vec<Change>) -> Result<Option<Refusal>, Error> {
+async fn put(
+    ask: &Ask<'_>,
+    request: &mut Request,
+    onward: &mut Vec<Change>,
+) -> Result<Option<Refusal>, Error> {
     let asker = ask.asker;
     let body = asker.read_body(request).await.inspect_err(|error| {
         if error.reason() == Reason::BodyTooLarge {

@@ -155,7 +155,6 @@ pub fn decide_after<'c>(
     asked.after_custom(trace)
 }
 
-
 struct Asked<'c, 'v> {
     compiled: &'c Compiled,
     view: &'v View<'v>,

@@ -6,10 +6,10 @@ use filter_authorization::{
     Action, Condition, DestinationPort, Operation, Policy, Rule, Settings as Filter, Source,
 };
 
-use super::{World, custom};
 use super::index::{Index, Written, origin};
 use super::security::{Workload, targets};
 use super::settings::{DOMAIN, Settings};
+use super::{World, custom};
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, Condition as WrittenCondition, Operation as WrittenOperation,
     PolicySource,

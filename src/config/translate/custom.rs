@@ -55,7 +55,7 @@ pub(super) fn asked<'w>(world: &'w World<'_>) -> &'w Asked {
         };
         match found {
             Ok((provider, at)) => {
-                Asked { custom: Some(Arc::new(Custom::Provider(provider))), service: Some(at) }
+                Asked { custom: Some(Arc::new(Custom::Provider(Box::new(provider)))), service: Some(at) }
             }
             Err(why) => {
                 note(world, &why);
@@ -82,7 +82,13 @@ fn note(world: &World<'_>, why: &str) {
             let message = format!("cannot be asked, so what its rules hold for is refused: {why}");
             let hint = "name one provider of `meshConfig.extensionProviders` with `envoyExtAuthzGrpc` or `envoyExtAuthzHttp`, \
                         whose service and port are part of the mesh";
-            world.index.notes.error(written.object, "spec.provider.name", "unaskable-provider", message, hint);
+            world.index.notes.error(
+                written.object,
+                "spec.provider.name",
+                "unaskable-provider",
+                message,
+                hint,
+            );
         }
     }
 }
@@ -104,15 +110,11 @@ fn provider(world: &World<'_>, name: &str) -> Result<(Provider, usize), String> 
 }
 
 /// The cluster, host and place of a service as providers write it: a host, or `namespace/host`.
-fn find(
-    world: &World<'_>,
-    written: &str,
-    port: u16,
-    grpc: bool,
-) -> Result<(String, String, usize), String> {
+fn find(world: &World<'_>, written: &str, port: u16, grpc: bool) -> Result<(String, String, usize), String> {
     let (namespace, name) = written.split_once('/').unwrap_or((world.settings.root(), written));
     let name = host::full(&name.to_ascii_lowercase(), namespace, DOMAIN);
-    let at = find_service(world, &name, namespace).ok_or_else(|| format!("there is no service `{written}`"))?;
+    let at =
+        find_service(world, &name, namespace).ok_or_else(|| format!("there is no service `{written}`"))?;
     let service = &world.services[at];
     if host::is_wildcard(&service.host) {
         return Err(format!("service `{written}` has a wildcard, and one host is asked"));
@@ -217,7 +219,10 @@ pub(in crate::config) fn terms(
         let time = text.parse::<scalar::Duration>().ok().map(Duration::from);
         let time = time.filter(|time| !time.is_zero() && *time <= LONGEST_CACHE);
         if time.is_none() {
-            wrong.push((format!("`{CACHE}: {text}` is no time to keep verdicts"), "write as in `5s`, at most `1h`"));
+            wrong.push((
+                format!("`{CACHE}: {text}` is no time to keep verdicts"),
+                "write as in `5s`, at most `1h`",
+            ));
         }
         time
     });

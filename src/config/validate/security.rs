@@ -119,7 +119,8 @@ pub(super) fn check_authorization(resource: &Resource, spec: &AuthorizationPolic
         }
     } else if custom::has_terms(resource) {
         let hint = "leave it out, or write `action: CUSTOM`";
-        let message = "says what becomes of requests that a provider is asked about, and the policy asks none";
+        let message =
+            "says what becomes of requests that a provider is asked about, and the policy asks none";
         report.error("bad-annotation", "metadata.annotations", message, hint);
     }
     for fault in filter_authorization::check(&authorization::policy(resource, spec)) {

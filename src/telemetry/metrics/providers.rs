@@ -36,10 +36,8 @@ impl ProviderMetrics {
     /// What a provider came to since it is in use, in the order of the families: allowed, denied, timeouts, unreachable, errors, unreadable, passed
     /// without a verdict, known from before.
     pub fn provider(&mut self, registry: &Registry, name: &str, counts: [u64; 8]) {
-        let (series, told) = self
-            .0
-            .entry(name.into())
-            .or_insert_with(|| (registry.series(&PROVIDER, &[name]), [0; 8]));
+        let (series, told) =
+            self.0.entry(name.into()).or_insert_with(|| (registry.series(&PROVIDER, &[name]), [0; 8]));
         for (at, (told, now)) in told.iter_mut().zip(counts).enumerate() {
             // A count that fell began anew.
             let by = now.checked_sub(*told).unwrap_or(now);

@@ -120,7 +120,13 @@ mod tests {
     async fn what_was_read_is_forwarded_with_the_rest_and_the_trailers() {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", "1".parse().unwrap());
-        for (most, seen, partial) in [(0, "", true), (3, "hel", true), (9, "hello the", true), (11, "hello there", false), (99, "hello there", false)] {
+        for (most, seen, partial) in [
+            (0, "", true),
+            (3, "hel", true),
+            (9, "hello the", true),
+            (11, "hello there", false),
+            (99, "hello there", false),
+        ] {
             let body = Body::boxed(Chunks(vec!["hel", "lo the", "re"], Some(trailers.clone())));
             let (beginning, whole) = begin(body, most).await.unwrap();
             assert_eq!((&*beginning.bytes, beginning.partial), (seen.as_bytes(), partial), "{most}");

@@ -103,7 +103,8 @@ impl Verdict {
         match self {
             Self::Allow(changes) => {
                 let all = changes.request.iter().chain(&changes.response);
-                all.map(|change| EACH + change.value.len()).sum::<usize>() + EACH * (1 + changes.removed.len())
+                all.map(|change| EACH + change.value.len()).sum::<usize>()
+                    + EACH * (1 + changes.removed.len())
             }
             Self::Deny(refusal) => {
                 let headers = refusal.headers.values().map(|value| EACH + value.len()).sum::<usize>();
@@ -142,8 +143,12 @@ mod tests {
         for number in 0..20_000 {
             cache.insert(format!("{number}{}", "x".repeat(1000)).as_bytes(), denial("y"), now);
         }
-        let held: usize =
-            cache.shards.iter().map(|shard| shard.lock().unwrap()).map(|one| one.young.len() + one.old.len()).sum();
+        let held: usize = cache
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap())
+            .map(|one| one.young.len() + one.old.len())
+            .sum();
         assert!(held > 500 && held <= SHARDS * 2 * HALF / 1000, "{held}");
         cache.insert(&[0; LONGEST + 1], denial("z"), now);
         assert_eq!(cache.find(&[0; LONGEST + 1], now), None);

@@ -57,7 +57,7 @@ pub(super) fn question(asked: &Question<'_>, as_bytes: bool) -> CheckRequest {
     let peer = connection.tls.as_ref().and_then(|tls| tls.peer.as_ref());
     let principal = peer.map_or_else(String::new, |peer| {
         let name = peer.uris.first().or_else(|| peer.dns.first());
-        name.map_or_else(|| peer.subject.to_string(), |name| name.to_string())
+        name.map_or(&*peer.subject, |name| &**name).to_owned()
     });
     let side = |address, principal| Some(Peer { address: Some(socket(address)), principal });
     let tls_session = connection.server_name.as_ref().map(|name| TlsSession { sni: name.to_string() });
@@ -91,7 +91,11 @@ pub(super) fn key(mut question: CheckRequest) -> Vec<u8> {
 }
 
 /// The call that puts the question.
-pub(super) fn call(question: &CheckRequest, host: &HeaderValue, timeout: Duration) -> (request::Parts, Bytes) {
+pub(super) fn call(
+    question: &CheckRequest,
+    host: &HeaderValue,
+    timeout: Duration,
+) -> (request::Parts, Bytes) {
     let length = question.encoded_len();
     let mut body = BytesMut::with_capacity(PREFIX + length);
     body.put_u8(0);
@@ -140,7 +144,8 @@ pub(super) fn verdict(answer: &Answer) -> Result<Verdict, Failure> {
 /// What one framed message says.
 pub(crate) fn read(body: &[u8]) -> Result<Verdict, Failure> {
     let unreadable = |why: &str| Failure::Unreadable(why.to_owned());
-    let [compressed, length @ ..] = body.first_chunk::<PREFIX>().ok_or_else(|| unreadable("it has no message"))?;
+    let [compressed, length @ ..] =
+        body.first_chunk::<PREFIX>().ok_or_else(|| unreadable("it has no message"))?;
     let message = body.get(PREFIX..).unwrap_or_default();
     if *compressed != 0 {
         return Err(unreadable("it is compressed"));
@@ -151,12 +156,12 @@ pub(crate) fn read(body: &[u8]) -> Result<Verdict, Failure> {
     let response = CheckResponse::decode(message).map_err(|error| Failure::Unreadable(error.to_string()))?;
     // As in Envoy, the code decides; a status that is not there is 0.
     match response.status.map_or(0, |status| status.code) {
-        0 => allowed(response.ok_response.unwrap_or_default()).map(Verdict::Allow),
+        0 => allowed(&response.ok_response.unwrap_or_default()).map(Verdict::Allow),
         _ => denied(response.denied_response.unwrap_or_default()).map(Verdict::Deny),
     }
 }
 
-fn allowed(ok: OkHttpResponse) -> Result<Changes, Failure> {
+fn allowed(ok: &OkHttpResponse) -> Result<Changes, Failure> {
     if !ok.query_parameters_to_set.is_empty() || !ok.query_parameters_to_remove.is_empty() {
         let why = "it changes query parameters, and a request goes where it was judged for";
         return Err(Failure::Unreadable(why.to_owned()));
@@ -165,7 +170,13 @@ fn allowed(ok: OkHttpResponse) -> Result<Changes, Failure> {
     for option in &ok.headers {
         // `append` is false where nothing is said, other than the action.
         let how = match (option.append, option.append_action) {
-            (Some(append), _) => if append.value { How::Append } else { How::Set },
+            (Some(append), _) => {
+                if append.value {
+                    How::Append
+                } else {
+                    How::Set
+                }
+            }
             (None, 1) => How::AddIfAbsent,
             (None, 3) => How::OverwriteIfExists,
             (None, _) => How::Set,
@@ -179,7 +190,13 @@ fn allowed(ok: OkHttpResponse) -> Result<Changes, Failure> {
     }
     for option in &ok.response_headers_to_add {
         let how = match (option.append, option.append_action) {
-            (Some(append), _) => if append.value { How::Append } else { How::Set },
+            (Some(append), _) => {
+                if append.value {
+                    How::Append
+                } else {
+                    How::Set
+                }
+            }
             (None, 1) => How::AddIfAbsent,
             (None, 2) => How::Set,
             (None, 3) => How::OverwriteIfExists,
@@ -194,7 +211,8 @@ fn denied(denied: DeniedHttpResponse) -> Result<Refusal, Failure> {
     let code = denied.status.map_or(0, |status| status.code);
     let status = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
     // 0 is "not said".
-    let status = status.filter(|status| (200..600).contains(&status.as_u16())).unwrap_or(StatusCode::FORBIDDEN);
+    let status =
+        status.filter(|status| (200..600).contains(&status.as_u16())).unwrap_or(StatusCode::FORBIDDEN);
     let mut refusal = Refusal { body: denied.body.into(), ..Refusal::bare(status) };
     for option in &denied.headers {
         let how = if option.append.is_some_and(|append| append.value) { How::Append } else { How::Set };

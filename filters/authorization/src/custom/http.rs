@@ -5,7 +5,8 @@ use super::body::Beginning;
 use super::cache::is_volatile;
 use super::settings::HttpCheck;
 use super::verdict::{
-    Change, Changes, Failure, How, Refusal, Verdict, is_of_connection, is_open_in_request, is_open_in_response,
+    Change, Changes, Failure, How, Refusal, Verdict, is_of_connection, is_open_in_request,
+    is_open_in_response,
 };
 use crate::pattern::Patterns;
 use bytes::Bytes;
@@ -69,7 +70,11 @@ impl Http {
             let parsed = HeaderName::try_from(name).ok().filter(|name| !is_of_connection(name));
             match (parsed, HeaderValue::try_from(value)) {
                 (Some(name), Ok(value)) => added_headers.push((name, value)),
-                _ => return Err(format!("includeAdditionalHeadersInCheck `{name}` is no header that can be added")),
+                _ => {
+                    return Err(format!(
+                        "includeAdditionalHeadersInCheck `{name}` is no header that can be added"
+                    ));
+                }
             }
         }
         Ok(Self {
@@ -86,7 +91,9 @@ impl Http {
     pub(super) fn question(&self, asked: &Question<'_>) -> Result<(request::Parts, Bytes), Failure> {
         // It would be a tunnel through the provider.
         if asked.head.method == Method::CONNECT {
-            return Err(Failure::Unaskable("CONNECT has no form that a provider over HTTP could be asked in"));
+            return Err(Failure::Unaskable(
+                "CONNECT has no form that a provider over HTTP could be asked in",
+            ));
         }
         let mut head = http::Request::new(()).into_parts().0;
         head.method = asked.head.method.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Custom {
     /// It is asked.
-    Provider(Provider),
+    Provider(Box<Provider>),
     /// It cannot be asked, for this reason: whatever a CUSTOM rule holds for is refused.
     Unaskable(String),
 }

@@ -59,7 +59,12 @@ fn question<'a>(
     body: Option<&'a Beginning>,
     connection: &'a ConnectionFacts,
 ) -> Question<'a> {
-    Question { head, body, connection, time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250) }
+    Question {
+        head,
+        body,
+        connection,
+        time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250),
+    }
 }
 
 fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {

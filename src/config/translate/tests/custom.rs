@@ -7,7 +7,9 @@ use crate::config::files::Store;
 use crate::explain::{Outcome, Question, explain};
 use crate::mesh::{ChainProtocol, UpstreamProtocol};
 use crate::snapshot::Snapshot;
-use filter_authorization::{Action, Custom, Failures, OnFailure, Policy, Provider, ProviderProtocol, Settings};
+use filter_authorization::{
+    Action, Custom, Failures, OnFailure, Policy, Provider, ProviderProtocol, Settings,
+};
 
 const OPA: &str = "{name: opa, envoyExtAuthzGrpc: {service: opa.mesh, port: 9191}}";
 
@@ -21,12 +23,20 @@ fn entry(protocol: &str) -> String {
     istio(
         "ServiceEntry",
         "opa",
-        &format!("{{hosts: [opa.mesh], ports: [{{number: 9191, name: main, protocol: {protocol}}}], resolution: STATIC, endpoints: [{{address: 10.0.0.9}}]}}"),
+        &format!(
+            "{{hosts: [opa.mesh], ports: [{{number: 9191, name: main, protocol: {protocol}}}], resolution: STATIC, endpoints: [{{address: 10.0.0.9}}]}}"
+        ),
     )
 }
 
 fn ask(name: &str, provider: &str) -> String {
-    annotated(name, "{}", &format!("{{action: CUSTOM, provider: {{name: {provider}}}, rules: [{{to: [{{operation: {{paths: ['/asked*']}}}}]}}]}}"))
+    annotated(
+        name,
+        "{}",
+        &format!(
+            "{{action: CUSTOM, provider: {{name: {provider}}}, rules: [{{to: [{{operation: {{paths: ['/asked*']}}}}]}}]}}"
+        ),
+    )
 }
 
 fn annotated(name: &str, annotations: &str, spec: &str) -> String {
@@ -86,7 +96,10 @@ fn a_provider_over_http_has_all_that_is_written() {
     let output = run(&(me(written) + &entry("HTTP") + &ask("ask", "web")));
     assert_eq!(output.findings, []);
     let provider = provider_in(&output);
-    assert_eq!((provider.timeout, provider.fail_open, provider.status_on_error), (Duration::from_millis(250), true, 503));
+    assert_eq!(
+        (provider.timeout, provider.fail_open, provider.status_on_error),
+        (Duration::from_millis(250), true, 503)
+    );
     let body = provider.body.as_ref().unwrap();
     assert_eq!((body.most, body.partial, body.as_bytes), (8, true, false));
     let ProviderProtocol::Http(http) = &provider.protocol else { panic!("{provider:?}") };
@@ -107,8 +120,10 @@ fn a_provider_outside_of_the_sidecars_view_is_called_all_the_same() {
 
 #[test]
 fn a_provider_that_cannot_be_asked_closes_its_rules_and_is_said() {
-    let with = |fields: &str| format!("{{name: opa, envoyExtAuthzGrpc: {{service: opa.mesh, port: 9191{fields}}}}}");
-    let http = |fields: &str| format!("{{name: opa, envoyExtAuthzHttp: {{service: opa.mesh, port: 9191{fields}}}}}");
+    let with =
+        |fields: &str| format!("{{name: opa, envoyExtAuthzGrpc: {{service: opa.mesh, port: 9191{fields}}}}}");
+    let http =
+        |fields: &str| format!("{{name: opa, envoyExtAuthzHttp: {{service: opa.mesh, port: 9191{fields}}}}}");
     let grpc = entry("GRPC");
     for (objects, why) in [
         (me("") + &grpc, "has no provider `opa`"),
@@ -127,9 +142,13 @@ fn a_provider_that_cannot_be_asked_closes_its_rules_and_is_said() {
         assert!(finding.field.ends_with("spec.provider.name"), "{}", finding.field);
         let (snapshot, problems) = Snapshot::compile(output.mesh, None);
         assert!(problems.is_empty(), "{problems:?}");
-        let outcome = explain(&snapshot, &Question::parse("GET", "http://me.shop/asked", []).unwrap().inbound(true)).outcome;
+        let outcome =
+            explain(&snapshot, &Question::parse("GET", "http://me.shop/asked", []).unwrap().inbound(true))
+                .outcome;
         assert!(matches!(outcome, Outcome::Refused { status: 403, .. }), "{outcome:?}");
-        let outcome = explain(&snapshot, &Question::parse("GET", "http://me.shop/free", []).unwrap().inbound(true)).outcome;
+        let outcome =
+            explain(&snapshot, &Question::parse("GET", "http://me.shop/free", []).unwrap().inbound(true))
+                .outcome;
         assert!(!outcome.is_refused(), "{outcome:?}");
     }
 }
@@ -141,7 +160,10 @@ fn two_providers_of_one_workload_close_what_both_are_asked_about() {
     let output = run(&objects);
     assert!(unaskable(&output).contains("several providers"));
     assert_eq!(output.findings.len(), 2, "each policy is told: {:?}", output.findings);
-    let trial = objects.replace("name: two, namespace: shop, annotations: {}", "name: two, namespace: shop, annotations: {istio.io/dry-run: 'true'}");
+    let trial = objects.replace(
+        "name: two, namespace: shop, annotations: {}",
+        "name: two, namespace: shop, annotations: {istio.io/dry-run: 'true'}",
+    );
     assert_eq!(provider_in(&run(&trial)).name, "opa", "one on trial asks nobody");
 }
 

@@ -5,8 +5,8 @@ use super::{answer, connection, field, framed, head, number, over_http, provider
 use crate::{Action, Authorization, Operation, Policy, Rule, Settings};
 use bytes::Bytes;
 use filter_api::{
-    Answer, Answered, Body, Call, Calls, Cx, Effect, Error, FilterLayer, Keep, Reason, Request, Response, Slot,
-    Slots, Spec,
+    Answer, Answered, Body, Call, Calls, Cx, Effect, Error, FilterLayer, Keep, Reason, Request, Response,
+    Slot, Slots, Spec,
 };
 use http::StatusCode;
 use http_body::Body as _;
@@ -61,7 +61,7 @@ fn named(name: &str, action: Action, operation: Operation) -> Policy {
 
 impl Setting {
     fn new(provider: Provider, policies: Vec<Policy>, script: Script) -> Self {
-        let custom = Some(Arc::new(Custom::Provider(provider)));
+        let custom = Some(Arc::new(Custom::Provider(Box::new(provider))));
         let settings = Settings { policies: Arc::new(policies), custom, ..Settings::default() };
         let compiled = Authorization::compile(&settings, &Keep::default()).unwrap();
         let fake = Rc::new(Fake { script, calls: RefCell::default() });
@@ -133,7 +133,10 @@ async fn a_denial_is_the_providers_answer_with_envoys_flag() {
         Ok(answer(302, &[("location", "/login")], "come in"))
     });
     let (response, cx) = setting.get("/asked").await;
-    assert_eq!((response.head.status, &response.head.headers["location"]), (StatusCode::FOUND, &text("/login")));
+    assert_eq!(
+        (response.head.status, &response.head.headers["location"]),
+        (StatusCode::FOUND, &text("/login"))
+    );
     assert_eq!(response.head.headers["content-type"], "text/plain");
     let (effect, because) = ruling(&cx);
     assert_eq!(effect, Effect::Denied);
@@ -231,7 +234,8 @@ async fn row_12_a_question_that_cannot_be_sent_refuses_even_where_failures_pass(
 
 #[tokio::test]
 async fn a_denial_without_content_has_no_body() {
-    let setting = Setting::new(http(), vec![custom(Failures::default(), None)], |_| Ok(answer(204, &[], "x")));
+    let setting =
+        Setting::new(http(), vec![custom(Failures::default(), None)], |_| Ok(answer(204, &[], "x")));
     let (response, _) = setting.get("/asked").await;
     assert!(response.body.is_empty() && response.head.status == StatusCode::NO_CONTENT);
     assert!(setting.upstream.borrow().is_empty());
@@ -260,7 +264,9 @@ async fn nobody_speaks_for_the_provider_when_it_fails_open() {
 
 #[tokio::test]
 async fn a_verdict_is_kept_when_the_policy_says_so_and_failures_never() {
-    let kept = |script| Setting::new(http(), vec![custom(Failures::default(), Some(Duration::from_secs(60)))], script);
+    let kept = |script| {
+        Setting::new(http(), vec![custom(Failures::default(), Some(Duration::from_secs(60)))], script)
+    };
     let setting = kept(allow);
     for _ in 0..3 {
         assert_eq!(setting.get("/asked").await.0.head.status, StatusCode::NO_CONTENT);

@@ -59,24 +59,41 @@ fn text(bytes: &[u8], path: &[u64]) -> String {
 fn headers(bytes: &[u8]) -> Vec<(String, String)> {
     let http = at(bytes, &[1, 4, 2]);
     let entries = fields(&http).into_iter().filter(|(number, _)| *number == 3);
-    entries.map(|(_, entry)| entry.unwrap_err()).map(|entry| (text(&entry, &[1]), text(&entry, &[2]))).collect()
+    entries
+        .map(|(_, entry)| entry.unwrap_err())
+        .map(|entry| (text(&entry, &[1]), text(&entry, &[2])))
+        .collect()
 }
 
 #[test]
 fn a_check_has_envoys_fields_at_envoys_numbers() {
-    let head = head("POST", "/pay?card=1", &[("x-a", "1"), ("x-a", "2"), ("content-length", "5"), ("x-request-id", "r1")]);
+    let head = head(
+        "POST",
+        "/pay?card=1",
+        &[("x-a", "1"), ("x-a", "2"), ("content-length", "5"), ("x-request-id", "r1")],
+    );
     let connection = connection();
     let body = Beginning { bytes: Bytes::from_static(b"hello"), partial: true };
     let bytes = ask(&question(&head, Some(&body), &connection), false).encode_to_vec();
-    assert_eq!(text(&bytes, &[1, 1, 1, 1, 2]), "192.0.2.7", "attributes.source.address.socket_address.address");
+    assert_eq!(
+        text(&bytes, &[1, 1, 1, 1, 2]),
+        "192.0.2.7",
+        "attributes.source.address.socket_address.address"
+    );
     assert!(fields(&at(&bytes, &[1, 1, 1, 1])).contains(&(3, Ok(4000))), "port_value");
     assert_eq!(text(&bytes, &[1, 1, 4]), "spiffe://cluster.local/ns/shop/sa/cart", "source.principal");
     assert_eq!(text(&bytes, &[1, 2, 1, 1, 2]), "10.9.9.9", "destination");
     let time = fields(&at(&bytes, &[1, 4, 1]));
     assert_eq!(time, [(1, Ok(1_700_000_000)), (2, Ok(250_000_000))], "request.time");
-    for (number, value) in
-        [(1, "r1"), (2, "POST"), (4, "/pay?card=1"), (5, "shop.example.com"), (6, "https"), (10, "HTTP/1.1"), (11, "hello")]
-    {
+    for (number, value) in [
+        (1, "r1"),
+        (2, "POST"),
+        (4, "/pay?card=1"),
+        (5, "shop.example.com"),
+        (6, "https"),
+        (10, "HTTP/1.1"),
+        (11, "hello"),
+    ] {
         assert_eq!(text(&bytes, &[1, 4, 2, number]), value, "request.http.{number}");
     }
     assert!(fields(&at(&bytes, &[1, 4, 2])).contains(&(9, Ok(5))), "size");
@@ -103,7 +120,11 @@ fn row_12_what_is_no_text_is_asked_about_all_the_same() {
     head.headers.insert("x-raw", HeaderValue::from_bytes(b"a\xff\xc3b").unwrap());
     let bytes = ask(&question(&head, None, &connection()), false).encode_to_vec();
     assert!(headers(&bytes).contains(&("x-raw".to_owned(), "a!!b".to_owned())));
-    assert_eq!(fields(&at(&bytes, &[1, 4, 2])).iter().find(|(number, _)| *number == 9).unwrap().1, Ok(u64::MAX), "-1");
+    assert_eq!(
+        fields(&at(&bytes, &[1, 4, 2])).iter().find(|(number, _)| *number == 9).unwrap().1,
+        Ok(u64::MAX),
+        "-1"
+    );
 }
 
 #[test]
@@ -126,7 +147,10 @@ fn the_key_of_a_question_leaves_out_what_differs_by_the_way() {
 fn a_call_is_one_framed_message_with_a_deadline() {
     let question = ask(&question(&head("GET", "/", &[]), None, &connection()), false);
     let (head, body) = call(&question, &HeaderValue::from_static("opa.mesh"), Duration::from_millis(1500));
-    assert_eq!((head.method.as_str(), head.uri.path()), ("POST", "/envoy.service.auth.v3.Authorization/Check"));
+    assert_eq!(
+        (head.method.as_str(), head.uri.path()),
+        ("POST", "/envoy.service.auth.v3.Authorization/Check")
+    );
     let header = |name: &str| head.headers[name].to_str().unwrap();
     assert_eq!(
         (header("host"), header("content-type"), header("te"), header("grpc-timeout")),
@@ -149,12 +173,15 @@ fn denied(parts: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn a_denial_has_its_status_headers_and_body() {
-    let bytes = denied(&[field(1, number(1, 401)), field(2, header_option("x-why", "no", b"")), field(3, "nope")]);
+    let bytes =
+        denied(&[field(1, number(1, 401)), field(2, header_option("x-why", "no", b"")), field(3, "nope")]);
     let Ok(Verdict::Deny(refusal)) = read(&bytes) else { panic!("allowed") };
     assert_eq!((refusal.status, &*refusal.body), (StatusCode::UNAUTHORIZED, &b"nope"[..]));
     assert_eq!(refusal.headers["x-why"], "no");
     for status in [0, 99, 100, 199, 600, 1000] {
-        let Ok(Verdict::Deny(refusal)) = read(&denied(&[field(1, number(1, status))])) else { panic!("allowed") };
+        let Ok(Verdict::Deny(refusal)) = read(&denied(&[field(1, number(1, status))])) else {
+            panic!("allowed")
+        };
         assert_eq!(refusal.status, StatusCode::FORBIDDEN, "{status}");
     }
     let Ok(Verdict::Deny(bare)) = read(&framed(&field(1, number(1, 16)))) else { panic!("allowed") };
@@ -173,12 +200,19 @@ fn an_allowance_changes_headers_as_it_says() {
         field(6, header_option("x-seen", "1", b"")),
     ]);
     let Ok(Verdict::Allow(changes)) = read(&bytes) else { panic!("denied") };
-    let mut headers = head("GET", "/", &[("x-user", "mallory"), ("x-user", "eve"), ("x-list", "one"), ("x-new", "old"), ("x-secret", "s")]).headers;
+    let mut headers = head(
+        "GET",
+        "/",
+        &[("x-user", "mallory"), ("x-user", "eve"), ("x-list", "one"), ("x-new", "old"), ("x-secret", "s")],
+    )
+    .headers;
     changes.apply(&mut headers);
-    let all = |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+    let all =
+        |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
     assert_eq!((all("x-user"), all("x-list"), all("x-new")), (vec!["ann"], vec!["one", "more"], vec!["old"]));
     assert!(all("x-gone").is_empty() && all("x-secret").is_empty());
-    let seen = Change { name: "x-seen".parse().unwrap(), value: HeaderValue::from_static("1"), how: How::Append };
+    let seen =
+        Change { name: "x-seen".parse().unwrap(), value: HeaderValue::from_static("1"), how: How::Append };
     assert_eq!(changes.response, [seen]);
     let Ok(Verdict::Allow(nothing)) = read(&framed(b"")) else { panic!("denied") };
     assert_eq!(nothing, Default::default(), "an empty answer has code 0");
@@ -186,14 +220,23 @@ fn an_allowance_changes_headers_as_it_says() {
 
 #[test]
 fn what_frames_a_message_or_vouches_for_a_peer_is_no_providers() {
-    for name in ["Connection", "transfer-encoding", "content-length", "te", "upgrade", "keep-alive", "X-Forwarded-Client-Cert"] {
+    for name in [
+        "Connection",
+        "transfer-encoding",
+        "content-length",
+        "te",
+        "upgrade",
+        "keep-alive",
+        "X-Forwarded-Client-Cert",
+    ] {
         let bytes = ok(&[field(2, header_option(name, "x", b"")), field(5, name)]);
         let Ok(Verdict::Allow(changes)) = read(&bytes) else { panic!("{name}") };
         assert!(changes.request.is_empty() && changes.removed.is_empty(), "{name}");
     }
     let removed = ok(&[field(5, "host"), field(5, ":path"), field(5, "bad name")]);
     assert_eq!(read(&removed), Ok(Verdict::Allow(Default::default())));
-    let Ok(Verdict::Deny(refusal)) = read(&denied(&[field(2, header_option("content-length", "9", b""))])) else {
+    let Ok(Verdict::Deny(refusal)) = read(&denied(&[field(2, header_option("content-length", "9", b""))]))
+    else {
         panic!("allowed")
     };
     assert!(refusal.headers.is_empty());
@@ -224,7 +267,9 @@ fn an_answer_that_cannot_be_followed_is_no_verdict() {
 fn the_status_is_in_the_trailers_or_in_the_head_alone() {
     let with_trailers = |status: Option<&'static str>| {
         let mut answer = answer(200, &[], framed(b""));
-        let trailers = status.map(|status| HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static(status))]));
+        let trailers = status.map(|status| {
+            HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static(status))])
+        });
         answer.trailers = trailers;
         verdict(&answer)
     };

@@ -5,14 +5,14 @@ use super::super::http::Http;
 use super::super::verdict::{Failure, Verdict};
 use super::{HttpCheck, answer, connection, head, over_http, question, text};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 fn check() -> Http {
     Http::new(&over_http()).unwrap()
 }
 
 fn names(headers: &HeaderMap) -> Vec<&str> {
-    let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
+    let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     names
 }
@@ -35,7 +35,10 @@ fn a_check_is_the_request_itself_behind_the_prefix_with_the_listed_headers() {
     );
     let (sent, body) = check().question(&question(&head, None, &connection())).unwrap();
     assert_eq!((sent.method.as_str(), sent.uri.to_string().as_str()), ("DELETE", "/check/a/b?c=d"));
-    assert_eq!(names(&sent.headers), ["authorization", "cookie", "host", "x-added", "x-request-id", "x-tenant-name"]);
+    assert_eq!(
+        names(&sent.headers),
+        ["authorization", "cookie", "host", "x-added", "x-request-id", "x-tenant-name"]
+    );
     assert_eq!((&sent.headers["host"], &sent.headers["x-added"]), (&text("shop.example.com"), &text("yes")));
     assert!(body.is_empty());
 }
@@ -87,7 +90,8 @@ fn an_allowance_gives_the_listed_headers_to_upstream_and_client() {
     ];
     let Ok(Verdict::Allow(changes)) = check().verdict(&answer(200, &headers, "")) else { panic!("denied") };
     let mut request =
-        head("GET", "/", &[("x-user", "mallory"), ("x-role-a", "admin"), ("x-secret", "s"), ("cookie", "c")]).headers;
+        head("GET", "/", &[("x-user", "mallory"), ("x-role-a", "admin"), ("x-secret", "s"), ("cookie", "c")])
+            .headers;
     changes.apply(&mut request);
     assert_eq!(names(&request), ["host", "x-role-a", "x-user"]);
     assert_eq!(request["x-user"], "ann");
@@ -136,7 +140,8 @@ fn a_denial_gives_all_headers_or_the_listed_ones() {
     let told = |list: &[&str]| {
         let written =
             HttpCheck { downstream_on_deny: list.iter().map(ToString::to_string).collect(), ..over_http() };
-        let Ok(Verdict::Deny(refusal)) = Http::new(&written).unwrap().verdict(&answer(302, &headers, "")) else {
+        let Ok(Verdict::Deny(refusal)) = Http::new(&written).unwrap().verdict(&answer(302, &headers, ""))
+        else {
             panic!("allowed")
         };
         names(&refusal.headers).into_iter().map(str::to_owned).collect::<Vec<_>>()
