@@ -19,6 +19,7 @@ pub mod certificates;
 pub mod client;
 pub mod frames;
 pub mod objects;
+pub mod provider;
 pub mod proxy;
 pub mod raw;
 pub mod upstream;
