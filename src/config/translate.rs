@@ -2,6 +2,7 @@
 //!
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
+pub(in crate::config) mod access;
 mod authentication;
 pub(in crate::config) mod authorization;
 mod captured;
@@ -132,6 +133,8 @@ struct World<'a> {
     policies: Arc<Vec<filter_authorization::Policy>>,
     /// Whom those of them ask that are CUSTOM.
     asked: OnceCell<custom::Asked>,
+    /// The access policies that hold for it.
+    access: Arc<Vec<filter_authorization::access::Policy>>,
 }
 
 impl<'a> World<'a> {
@@ -151,6 +154,7 @@ impl<'a> World<'a> {
         let rules = Rules::new(&index, &settings, namespace, proxy);
         let callers = workloads.mutual_tls(namespace, &proxy.workload.labels);
         let policies = authorization::policies(&index, &settings, proxy, namespace);
+        let access = access::policies(&index, &settings, proxy, namespace);
         let node = node(proxy, &settings, &index, input.proxy);
         Self {
             index,
@@ -169,6 +173,7 @@ impl<'a> World<'a> {
             callers,
             policies,
             asked: OnceCell::new(),
+            access,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who may do what: Istio's AuthorizationPolicy.
+//! Who may do what: Istio's AuthorizationPolicy, and [AccessPolicy](access) beyond it.
 //!
 //! Policies are tried in Istio's order: CUSTOM, DENY, ALLOW; once there is an ALLOW policy, what none of them allows is refused. AUDIT is recorded,
 //! policies on trial (`istio.io/dry-run`) are decided and recorded and change nothing. The decision is made on what is forwarded: the canonical
@@ -16,6 +16,7 @@
 //! CUSTOM rules send a request to a provider, over gRPC or HTTP, and wait for its verdict. Connections that are no HTTP are refused where such a rule
 //! holds.
 
+pub mod access;
 mod answer;
 mod attributes;
 mod clause;
