@@ -6,6 +6,7 @@ mod dns;
 mod jwks;
 mod keys;
 mod pages;
+mod providers;
 mod reporting;
 mod restart;
 mod said;
@@ -31,6 +32,7 @@ use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{self, BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
 use jwks::JwksRefresh;
+use providers::ProviderMeasure;
 use restart::AtStart;
 use said::Said;
 use std::path::PathBuf;
@@ -93,6 +95,7 @@ pub struct App {
     said: Said,
     dns: DnsDiscovery,
     jwks: JwksRefresh,
+    _providers: ProviderMeasure,
     servers: watch::Sender<bool>,
     _build: Series,
 }
@@ -145,6 +148,7 @@ impl App {
             said: Said::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
             jwks: JwksRefresh::new(workers.shared(), workers.calls(), Handle::current()),
+            _providers: ProviderMeasure::new(workers.shared(), &Handle::current()),
             store,
             watcher,
             workers,

@@ -9,6 +9,7 @@ mod captured;
 mod check;
 mod clusters;
 mod conflicts;
+pub(in crate::config) mod custom;
 mod delegate;
 mod egress;
 mod explicit;
@@ -36,7 +37,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::{Arc, LazyLock};
 
 use rustc_hash::FxHashSet;
@@ -130,6 +131,8 @@ struct World<'a> {
     callers: OfWorkload<'a>,
     /// The policies that hold for the workload.
     policies: Arc<Vec<filter_authorization::Policy>>,
+    /// Whom those of them ask that are CUSTOM.
+    asked: OnceCell<custom::Asked>,
     /// The access policies that hold for it.
     access: Arc<Vec<filter_authorization::access::Policy>>,
 }
@@ -169,6 +172,7 @@ impl<'a> World<'a> {
             rules,
             callers,
             policies,
+            asked: OnceCell::new(),
             access,
         }
     }

@@ -56,6 +56,12 @@ pub fn kind_mark(kind: Kind) -> Option<Mark> {
     })
 }
 
+/// Requests are routed once, behind all that judges them.
+const ROUTED_AFTER: Mark = Mark::Warned {
+    would: "the route would be that of the request before the provider changed it; here it is always chosen after",
+    unless: &["true"],
+};
+
 /// Struct, its fields, their mark. A field below a `Warned` or `Refused` one needs no row.
 type Row = (&'static str, &'static str, Mark);
 
@@ -181,16 +187,8 @@ pub(super) const TABLE: &[Row] = &[
     ),
     ("JwtHeader", "name prefix", Enforced),
     ("ClaimToHeader", "header claim", Enforced),
-    ("AuthorizationPolicy", "selector targetRef targetRefs rules", Enforced),
-    (
-        "AuthorizationPolicy",
-        "action",
-        Mark::Refused {
-            why: "providers cannot be asked yet, and without their answer nobody could be let in",
-            unless: &["ALLOW", "DENY", "AUDIT"],
-        },
-    ),
-    ("AuthorizationPolicy", "provider", refused("providers cannot be asked yet")),
+    ("AuthorizationPolicy", "selector targetRef targetRefs rules action provider", Enforced),
+    ("AuthorizationProvider", "name", Enforced),
     ("TargetReference", "group kind name namespace", Enforced),
     ("Rule", "from to when", Enforced),
     ("From", "source", Enforced),
@@ -325,8 +323,18 @@ pub(super) const TABLE: &[Row] = &[
     ),
     ("ProviderRef", "name", Enforced),
     // MeshConfig
-    ("ExtensionProvider", "name envoyFileAccessLog", Enforced),
-    ("ExtensionProvider", "envoyExtAuthzHttp envoyExtAuthzGrpc", warned("it would decide who is let in")),
+    ("ExtensionProvider", "name envoyFileAccessLog envoyExtAuthzHttp envoyExtAuthzGrpc", Enforced),
+    (
+        "ExtAuthzHttp",
+        "service port timeout pathPrefix failOpen statusOnError includeHeadersInCheck includeRequestHeadersInCheck \
+         includeAdditionalHeadersInCheck includeRequestBodyInCheck headersToUpstreamOnAllow headersToDownstreamOnDeny \
+         headersToDownstreamOnAllow",
+        Enforced,
+    ),
+    ("ExtAuthzGrpc", "service port timeout failOpen statusOnError includeRequestBodyInCheck", Enforced),
+    ("ExtAuthzHttp", "clearRouteCache", ROUTED_AFTER),
+    ("ExtAuthzGrpc", "clearRouteCache", ROUTED_AFTER),
+    ("ExtAuthzBody", "maxRequestBytes allowPartialMessage packAsBytes", Enforced),
     ("ExtensionProvider", "envoyOtelAls envoyHttpAls envoyTcpAls", warned("access logs would go there")),
     (
         "ExtensionProvider",

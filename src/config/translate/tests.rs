@@ -3,6 +3,7 @@
 mod access;
 mod authentication;
 mod authorization;
+mod custom;
 mod destinations;
 mod gateways;
 mod listeners;
