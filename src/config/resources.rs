@@ -3,6 +3,7 @@
 pub mod istio;
 pub mod kind;
 pub mod kubernetes;
+pub mod own;
 pub mod proxy;
 pub mod scalar;
 pub mod string_match;
@@ -28,6 +29,7 @@ use istio::virtual_service::VirtualService;
 pub use kind::Kind;
 pub use kubernetes::Meta;
 use kubernetes::{ConfigMap, EndpointSlice, Service};
+use own::audit_policy::AuditPolicy;
 use proxy::Proxy;
 
 /// One object as it was written: who it is, what it says, and where it stands.
@@ -175,6 +177,8 @@ pub enum Spec {
     AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// Traces, metrics and access logs.
     Telemetry(Box<Telemetry>),
+    /// What is audited.
+    AuditPolicy(Box<AuditPolicy>),
     /// A security object that does not hold and has no earlier version: what it would have been about is closed.
     Closed(Box<Closed>),
     /// A Kubernetes Service.

@@ -2,6 +2,7 @@
 //!
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
+mod audit;
 mod authentication;
 pub(in crate::config) mod authorization;
 mod captured;
@@ -129,6 +130,8 @@ struct World<'a> {
     callers: OfWorkload<'a>,
     /// The policies that hold for the workload.
     policies: Arc<Vec<filter_authorization::Policy>>,
+    /// What is audited.
+    audits: audit::Audits,
 }
 
 impl<'a> World<'a> {
@@ -148,6 +151,7 @@ impl<'a> World<'a> {
         let rules = Rules::new(&index, &settings, namespace, proxy);
         let callers = workloads.mutual_tls(namespace, &proxy.workload.labels);
         let policies = authorization::policies(&index, &settings, proxy, namespace);
+        let audits = audit::audits(&index, &settings, proxy, namespace);
         let node = node(proxy, &settings, &index, input.proxy);
         Self {
             index,
@@ -165,7 +169,12 @@ impl<'a> World<'a> {
             rules,
             callers,
             policies,
+            audits,
         }
+    }
+
+    fn is_audited(&self) -> bool {
+        self.audits.audit.is_some()
     }
 
     fn is_gateway(&self) -> bool {

@@ -3,6 +3,7 @@
 mod destination_rule;
 mod gateway;
 mod kubernetes;
+mod own;
 mod parts;
 mod proxy;
 mod security;
@@ -30,6 +31,7 @@ pub fn validate(resource: &Resource, report: &mut Report<'_>) {
         Spec::PeerAuthentication(spec) => security::check_peer(spec, report),
         Spec::AuthorizationPolicy(spec) => security::check_authorization(resource, spec, report),
         Spec::RequestAuthentication(spec) => security::check_request(spec, report),
+        Spec::AuditPolicy(spec) => own::check_audit(spec, report),
         Spec::Telemetry(_)
         | Spec::ConfigMap(_)
         | Spec::MeshConfig(_)

@@ -54,7 +54,6 @@ pub fn kind_mark(kind: Kind) -> Option<Mark> {
         Kind::AccessPolicy => {
             refused("access rules cannot be enforced yet, and without them everybody would be let in")
         }
-        Kind::AuditPolicy => refused("auditing cannot be done yet, and without it nothing would be recorded"),
         _ => return None,
     })
 }
@@ -206,6 +205,8 @@ pub(super) const TABLE: &[Row] = &[
     ("To", "operation", Enforced),
     ("Operation", "hosts notHosts ports notPorts methods notMethods paths notPaths", Enforced),
     ("Condition", "key values notValues", Enforced),
+    ("AuditPolicy", "selector events allowedPercent file whenFull", Enforced),
+    ("AuditFile", "path maxSize keep sync", Enforced),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
     (

@@ -1,0 +1,3 @@
+//! Sidegate's own kinds: what Istio's objects cannot say.
+
+pub mod audit_policy;
