@@ -1,5 +1,6 @@
 //! The wiring: files to objects, objects to mesh, mesh to workers; start, reload, drain, stop.
 
+mod audit;
 mod choose;
 mod cpus;
 mod dns;
@@ -24,7 +25,7 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::resources::{Kind, ObjectKey, Resource, Spec, proxy};
 use crate::config::translate::{Input, Output, translate};
 use crate::identity::Places;
-use crate::mesh::{Direction, Mesh, ObjectName, Origin};
+use crate::mesh::{Direction, Mesh, ObjectName, Origin, TelemetrySettings};
 use crate::snapshot::Problem;
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
@@ -87,6 +88,8 @@ pub struct App {
     metrics: ConfigMetrics,
     registry: Arc<Registry>,
     mesh: Mesh,
+    /// What is in force, for the audit to tell what changes.
+    in_force: Option<Arc<Update>>,
     /// The newest update that was looked at, in force or not.
     seen: u64,
     said: Said,
@@ -137,6 +140,7 @@ impl App {
             drain: settings.drain.clone(),
             metrics: ConfigMetrics::new(&registry),
             mesh: Mesh::default(),
+            in_force: None,
             seen: 0,
             said: Said::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
@@ -192,7 +196,9 @@ impl App {
             () = self.drain() => {}
         }
         self.servers.send_replace(true);
+        let auditor = self.workers.shared().auditor().clone();
         self.workers.stop().await;
+        blocking(move || auditor.end("the process ends")).await;
     }
 
     /// Reads the files again and puts what is valid in force.
@@ -239,12 +245,25 @@ impl App {
         let Output { mesh, findings, .. } = output;
         all.extend(findings);
         self.mesh = mesh.clone();
+        let telemetry = mesh.telemetry.clone();
+        let mut unaudited = None;
+        if telemetry.audit.is_some() {
+            unaudited = self.follow_audit(&telemetry).await;
+        }
         let unusable = self.load_keys(places, &mesh).await;
         let mut problems = self.workers.apply(mesh).await;
         problems.extend(unusable);
+        problems.extend(unaudited);
         let snapshot = self.workers.shared().snapshot();
         self.dns.reconcile(&snapshot);
         self.jwks.reconcile(&snapshot, fetching);
+        let event = audit::in_force(self.in_force.as_deref(), update, &problems);
+        self.workers.shared().auditor().note(event);
+        self.in_force = Some(update.clone());
+        if telemetry.audit.is_none() {
+            // Only now: that the audit ends is the last thing that it records.
+            problems.extend(self.follow_audit(&telemetry).await);
+        }
         self.said.update(&all, &problems);
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -274,6 +293,18 @@ impl App {
             problems: problems.iter().map(ToString::to_string).collect(),
         });
         self.status.set_listeners(self.workers.addresses());
+    }
+
+    /// Lets the audit follow its policy.
+    async fn follow_audit(&self, telemetry: &Arc<TelemetrySettings>) -> Option<Problem> {
+        let (auditor, telemetry) = (self.workers.shared().auditor().clone(), telemetry.clone());
+        let followed = blocking(move || {
+            let followed = auditor.follow(telemetry.audit.as_ref(), telemetry.audit_missing.len());
+            followed.map_err(|error| (telemetry, error))
+        });
+        let (telemetry, error) = followed.await.err()?;
+        let origin = telemetry.audit.as_ref().map(|audit| audit.origin.clone()).unwrap_or_default();
+        Some(Problem { origin, message: format!("the audit cannot be started: {error}") })
     }
 
     /// Loads what the mesh needs to speak TLS before it is in force.
@@ -313,6 +344,7 @@ impl App {
             message: finding.message,
             kept_old: true,
         };
+        self.workers.shared().auditor().note(audit::refused(update, &rejected));
         self.status.set_refused(Some(rejected));
         self.metrics.refused(&self.registry);
     }
@@ -380,7 +412,8 @@ impl App {
             let bound = listener.local_addr().map_err(system)?;
             self.status.set_page(name, bound);
             let mut stop = self.servers.subscribe();
-            tokio::spawn(Server::new(routes, hosts).run(listener, async move {
+            let server = Server::new(routes, hosts).audited(self.workers.shared().auditor().clone());
+            tokio::spawn(server.run(listener, async move {
                 // The sender lives as long as the app.
                 let _ = stop.wait_for(|stop| *stop).await;
             }));

@@ -7,6 +7,7 @@ mod report;
 pub(crate) use activity::Activity;
 pub(crate) use body::Recorded;
 
+use super::audit;
 use super::headers::grpc::GRPC_STATUS;
 use super::labels;
 use super::worker::Worker;
@@ -82,7 +83,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let recorder = Recorder::new(&self.worker, &mut request);
-        RecordFuture { inner: Some(self.inner.call(request)), recorder: Some(recorder) }
+        RecordFuture { inner: Some(self.inner.call(request)), recorder: Some(recorder), held: None }
     }
 }
 
@@ -92,6 +93,8 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         recorder: Option<Recorder>,
+        // A refusal that waits for its place in the audit.
+        held: Option<Box<audit::Held>>,
     }
 }
 
@@ -101,19 +104,42 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(recorder) = this.recorder.as_ref() else { return Poll::Pending };
-        let result = match this.inner.as_mut().as_pin_mut() {
-            Some(inner) => match inner.poll(task) {
-                Poll::Ready(result) => result,
-                Poll::Pending if recorder.activity.is_expired() => {
-                    this.inner.set(None);
-                    Err(Error::new(Reason::StreamIdle))
-                }
+        let result = if let Some(held) = this.held.as_mut() {
+            match held.poll(task) {
+                Poll::Ready(response) => Ok(response),
+                Poll::Pending if recorder.activity.is_expired() => Err(Error::new(Reason::StreamIdle)),
                 Poll::Pending => {
                     recorder.activity.watch(task);
                     return Poll::Pending;
                 }
-            },
-            None => Err(Reason::Internal.into()),
+            }
+        } else {
+            let result = match this.inner.as_mut().as_pin_mut() {
+                Some(inner) => match inner.poll(task) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending if recorder.activity.is_expired() => {
+                        this.inner.set(None);
+                        Err(Error::new(Reason::StreamIdle))
+                    }
+                    Poll::Pending => {
+                        recorder.activity.watch(task);
+                        return Poll::Pending;
+                    }
+                },
+                None => Err(Reason::Internal.into()),
+            };
+            let response = result.unwrap_or_else(|error| super::reply::answer(&error, &recorder.cx));
+            match audit::settle(&recorder.worker, &recorder.cx, response) {
+                Ok(response) => Ok(response),
+                Err(mut held) => match held.poll(task) {
+                    Poll::Ready(response) => Ok(response),
+                    Poll::Pending => {
+                        *this.held = Some(Box::new(held));
+                        recorder.activity.watch(task);
+                        return Poll::Pending;
+                    }
+                },
+            }
         };
         let response = result.unwrap_or_else(|error| super::reply::answer(&error, &recorder.cx));
         let Some(recorder) = this.recorder.take() else { return Poll::Pending };
@@ -175,6 +201,7 @@ impl Recorder {
         }
         // To a client of HTTP/1.0 hyper answers as such by itself, and only then says that the connection stays open.
         head.version = self.version.max(Version::HTTP_11);
+        self.audit();
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(head, Recorded::new(body, self))
@@ -202,6 +229,8 @@ impl Recorder {
         if self.activity.end() {
             return;
         }
+        // Of an exchange that was dropped before its answer.
+        self.audit();
         let duration = self.cx.started.elapsed();
         let mut facts = self.cx.facts.borrow_mut();
         if let Ending::Broken(reason) = ending {

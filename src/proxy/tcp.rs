@@ -1,5 +1,6 @@
 //! Connections that are carried as bytes.
 
+use super::audit;
 use super::carried::Carried;
 use super::cluster::Picked;
 use super::connection::Io;
@@ -50,10 +51,15 @@ pub(super) async fn serve(
         admitted = filters::on_connection(&chain.port, facts).inspect_err(|error| {
             worker.count_limit(error.reason());
         })?;
-        let (destination, stream, picked) = tokio::select! {
-            opened = open(worker, destination.as_ref(), facts) => opened?,
-            () = tunnel.stopped() => return Err(Reason::Overload.into()),
+        let place = if chain.mesh.audited { audit::admit(worker, tunnel).await? } else { None };
+        let opened = tokio::select! {
+            opened = open(worker, destination.as_ref(), facts) => opened,
+            () = tunnel.stopped() => Err(Reason::Overload.into()),
         };
+        let reached = opened.as_ref().map(|(_, _, picked)| picked.target.socket());
+        let cluster = destination.as_ref().map(|destination| &destination.cluster_name);
+        audit::admitted(place, (facts, started), cluster, reached);
+        let (destination, stream, picked) = opened?;
         upstream_host = picked.target.socket();
         upstream_local = stream.local_address();
         let idle =
@@ -79,6 +85,11 @@ pub(super) async fn serve(
     }
     let reason = error.as_ref().map(Error::reason);
     filters::ended(admitted, reason.map_or(Outcome::Complete, Outcome::Reset), flow.received() + flow.sent());
+    if let Some(error) = error.as_ref().filter(|error| error.reason() == Reason::AccessDenied)
+        && chain.mesh.audited
+    {
+        audit::refused(worker, tunnel, facts, error, started).await;
+    }
     if worker.logs() {
         let cluster = destination.as_ref().map(|destination| &*destination.cluster_name);
         let duration = started.elapsed();
