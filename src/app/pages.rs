@@ -89,7 +89,8 @@ fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Syn
 fn refusal(status: &Status) -> Option<String> {
     let refused = status.refused().map(|refused| format!("{} {}", refused.key, refused.message));
     let missing = status.shared().snapshot().mesh.telemetry.audit_missing.join(", ");
-    let missing = (!missing.is_empty()).then(|| format!("{missing} is rejected: what it asks for is NOT recorded"));
+    let missing =
+        (!missing.is_empty()).then(|| format!("{missing} is rejected: what it asks for is NOT recorded"));
     let stuck = status.shared().auditor().status().and_then(|audit| audit.problem);
     let stuck = stuck.map(|problem| format!("the audit cannot be written: {problem}"));
     let all: Vec<_> = [refused, missing, stuck].into_iter().flatten().collect();

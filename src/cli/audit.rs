@@ -84,7 +84,10 @@ fn say(report: &Report, files: usize) {
         out::say(format_args!("the {} before them are not in these files", first - 1));
     }
     if let Some(met) = report.expected {
-        out::say(format_args!("the expected head is that of record {met}; {} came since", last.saturating_sub(met)));
+        out::say(format_args!(
+            "the expected head is that of record {met}; {} came since",
+            last.saturating_sub(met)
+        ));
     }
     out::say(format_args!("head {}", report.head));
 }

@@ -137,7 +137,8 @@ impl Held {
                 let (generation, trust) = (identity.generation(), identity.trust().generation());
                 let expires = identity.certificate().map(|own| written(own.expires())).unwrap_or_default();
                 let before = self.current.load().as_ref().map_or(0, |before| before.trust().generation());
-                let principal = identity.certificate().and_then(|own| own.principal()).map(ToString::to_string);
+                let principal =
+                    identity.certificate().and_then(|own| own.principal()).map(ToString::to_string);
                 self.current.store(Some(Arc::new(identity)));
                 *state = State {
                     delivered: Some(digest),

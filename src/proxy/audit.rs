@@ -11,7 +11,9 @@ use super::worker::{Tunnel, Worker};
 use crate::mesh::Direction;
 use crate::snapshot::{Http, Listener};
 use crate::telemetry::audit::{Access, AuditLog, Event, Place};
-use filter_api::{ConnectionFacts, Cx, Effect, Error, Facts, Origin, Reason, Record, Request, Response, Spec};
+use filter_api::{
+    ConnectionFacts, Cx, Effect, Error, Facts, Origin, Reason, Record, Request, Response, Spec,
+};
 use filter_jwt::Jwt;
 use http::Uri;
 use pin_project_lite::pin_project;
@@ -100,7 +102,8 @@ where
     // Apart from `call`, so that without an audit it is one branch and no more code.
     #[inline(never)]
     fn judge(&mut self, request: Request) -> PassFuture<S> {
-        let asked = request.cx.facts.borrow().records.iter().any(|record| effect(record) == Some(Effect::Audited));
+        let asked =
+            request.cx.facts.borrow().records.iter().any(|record| effect(record) == Some(Effect::Audited));
         let random = self.worker.random();
         let state = match room(&self.worker, |log| asked || log.samples(random)) {
             Room::Unneeded => State::Go { inner: Early::go_on(self.inner.call(request)) },
@@ -281,7 +284,13 @@ pub(super) fn admitted(
 }
 
 /// Records that the filters of a port refused a TCP connection. It is closed already, so that it may wait for a place.
-pub(super) async fn refused(worker: &Worker, tunnel: &Tunnel, facts: &Arc<ConnectionFacts>, error: &Error, started: Instant) {
+pub(super) async fn refused(
+    worker: &Worker,
+    tunnel: &Tunnel,
+    facts: &Arc<ConnectionFacts>,
+    error: &Error,
+    started: Instant,
+) {
     let place = match room(worker, |_| true) {
         Room::Unneeded => return,
         Room::Free(place) => place,
@@ -306,7 +315,10 @@ pub(super) fn turned_away(
     (reason, why): (Reason, &str),
     facts: impl FnOnce() -> ConnectionFacts,
 ) {
-    let proof = matches!(reason, Reason::DownstreamTls | Reason::ConnectionRefused | Reason::NoRoute | Reason::AccessDenied);
+    let proof = matches!(
+        reason,
+        Reason::DownstreamTls | Reason::ConnectionRefused | Reason::NoRoute | Reason::AccessDenied
+    );
     if !proof || listener.mesh.direction == Direction::Outbound {
         return;
     }
@@ -364,7 +376,9 @@ fn keep(cx: &Cx, place: Place) {
 }
 
 fn unavailable() -> Error {
-    Error::new(Reason::AuditUnavailable).detail("what is asked for here is recorded, and that cannot be done now").retry_safe()
+    Error::new(Reason::AuditUnavailable)
+        .detail("what is asked for here is recorded, and that cannot be done now")
+        .retry_safe()
 }
 
 fn because(why: String) -> Record {

@@ -18,13 +18,9 @@ pub(super) fn stand_in(
     placement: &Arc<Placement>,
     findings: &[Finding],
 ) -> Option<Arc<Resource>> {
-    let closes = [
-        Kind::AuthorizationPolicy,
-        Kind::RequestAuthentication,
-        Kind::PeerAuthentication,
-        Kind::AuditPolicy,
-    ]
-    .contains(&key.kind);
+    let closes =
+        [Kind::AuthorizationPolicy, Kind::RequestAuthentication, Kind::PeerAuthentication, Kind::AuditPolicy]
+            .contains(&key.kind);
     if !closes {
         return None;
     }

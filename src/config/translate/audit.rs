@@ -40,7 +40,8 @@ pub(super) fn audits(index: &Index<'_>, settings: &Settings<'_>, proxy: &Proxy, 
         for loser in all {
             let name = &winner.object.key;
             if rank(loser) == rank(winner) {
-                let message = format!("does not hold where {name} does: it is for the same workloads, and older");
+                let message =
+                    format!("does not hold where {name} does: it is for the same workloads, and older");
                 notes.warn(loser.object, "spec", "audit-shadowed", message, "keep one of the two");
             } else {
                 let message = format!("does not hold where {name} does, which is more specific");
@@ -64,7 +65,11 @@ fn audit(written: &Written<'_, AuditPolicy>) -> Audit {
     let spec = written.spec;
     let records = |event| spec.events.contains(&event);
     Audit {
-        allowed_percent: if records(AuditEvent::Allowed) { spec.allowed_percent.unwrap_or(100.0) } else { 0.0 },
+        allowed_percent: if records(AuditEvent::Allowed) {
+            spec.allowed_percent.unwrap_or(100.0)
+        } else {
+            0.0
+        },
         configuration: records(AuditEvent::Configuration),
         certificate: records(AuditEvent::Certificate),
         admin: records(AuditEvent::Admin),

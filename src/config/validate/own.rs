@@ -19,7 +19,12 @@ pub(super) fn check_audit(spec: &AuditPolicy, report: &mut Report<'_>) {
             report.error("bad-number", "spec.allowedPercent", message, "write a number from 0 to 100");
         } else if !spec.events.contains(&AuditEvent::Allowed) {
             let hint = "add `Allowed` to `events`, or leave it out";
-            report.warning("no-effect", "spec.allowedPercent", "has no effect: `events` has no `Allowed`", hint);
+            report.warning(
+                "no-effect",
+                "spec.allowedPercent",
+                "has no effect: `events` has no `Allowed`",
+                hint,
+            );
         }
     }
     let path = Path::new(&spec.file.path);
@@ -39,6 +44,11 @@ pub(super) fn check_audit(spec: &AuditPolicy, report: &mut Report<'_>) {
     }
     if !(1..=1000).contains(&spec.file.keep) {
         let message = format!("`{}` is not from 1 to 1000", spec.file.keep);
-        report.error("bad-number", "spec.file.keep", message, "keep one file at least: it holds the end of the chain");
+        report.error(
+            "bad-number",
+            "spec.file.keep",
+            message,
+            "keep one file at least: it holds the end of the chain",
+        );
     }
 }

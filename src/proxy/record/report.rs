@@ -42,7 +42,10 @@ impl Recorder {
             return;
         }
         let details = details(&self.cx.facts.borrow()).to_owned();
-        audit::write(&self.cx, &Answered { status: self.status, grpc_status: self.grpc_status, details: &details });
+        audit::write(
+            &self.cx,
+            &Answered { status: self.status, grpc_status: self.grpc_status, details: &details },
+        );
     }
 
     pub(super) fn log(&self, facts: &Facts, flags: ResponseFlags, duration: Duration, ending: &Ending<'_>) {

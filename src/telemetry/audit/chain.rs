@@ -135,7 +135,8 @@ impl Link {
         }
         let (sequence, _) = rest.strip_prefix(SEQUENCE).and_then(number).ok_or(Flaw::Form)?;
         let (body, found) = take_hash(line.strip_suffix(END).ok_or(Flaw::Form)?, OWN).ok_or(Flaw::Form)?;
-        let (_, previous) = body.strip_suffix(b"\"").and_then(|body| take_hash(body, PREVIOUS)).ok_or(Flaw::Form)?;
+        let (_, previous) =
+            body.strip_suffix(b"\"").and_then(|body| take_hash(body, PREVIOUS)).ok_or(Flaw::Form)?;
         let computed = Hash::of(body);
         if computed != found {
             return Err(Flaw::Hash { found, computed });

@@ -234,7 +234,11 @@ impl Access {
             decision(out, record);
         }
         out.push(b']');
-        bytes(out, "route", self.route.as_ref().map(|route| route.as_bytes()).filter(|route| !route.is_empty()));
+        bytes(
+            out,
+            "route",
+            self.route.as_ref().map(|route| route.as_bytes()).filter(|route| !route.is_empty()),
+        );
         bytes(out, "cluster", self.cluster.as_ref().map(|cluster| cluster.as_bytes()));
         if let Some(upstream) = self.upstream {
             shown(out, "upstream", upstream);
@@ -269,7 +273,11 @@ impl Certificate {
         bytes(out, "principal", self.principal.as_ref().map(String::as_bytes));
         number(out, "generation", self.generation);
         number(out, "trustGeneration", self.trust);
-        out.extend_from_slice(if self.trust_changed { b",\"trustChanged\":true" } else { b",\"trustChanged\":false" });
+        out.extend_from_slice(if self.trust_changed {
+            b",\"trustChanged\":true"
+        } else {
+            b",\"trustChanged\":false"
+        });
         bytes(out, "expires", self.expires.as_ref().map(String::as_bytes));
     }
 }
@@ -361,7 +369,8 @@ fn quoted(out: &mut Vec<u8>, value: &[u8], limit: usize) {
         escape::json(value, out);
     } else {
         // Not within a character.
-        let end = (0..=limit).rev().find(|at| value.get(*at).is_some_and(|byte| byte & 0xc0 != 0x80)).unwrap_or(0);
+        let end =
+            (0..=limit).rev().find(|at| value.get(*at).is_some_and(|byte| byte & 0xc0 != 0x80)).unwrap_or(0);
         escape::json(value.get(..end).unwrap_or_default(), out);
         escape::json(format!("... ({} bytes more)", value.len() - end).as_bytes(), out);
     }

@@ -213,7 +213,8 @@ fn private(path: &Path) -> Result<File, Trouble> {
     }
     let mode = found.mode() & 0o777;
     if mode & 0o177 != 0 {
-        file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(|error| Trouble::Mode { mode, error })?;
+        file.set_permissions(fs::Permissions::from_mode(MODE))
+            .map_err(|error| Trouble::Mode { mode, error })?;
         tracing::warn!(path = %path.display(), was = format!("{mode:o}"), "others could read the audit; now its mode is 600");
     }
     Ok(file)

@@ -25,7 +25,11 @@ static STATE: Bundle = Bundle {
             help: "Events without a record of their own, as there was no place for them; a Gap record counts them.",
             kind: Kind::Counter,
         },
-        Spec { name: "sidegate_audit_failures_total", help: "Attempts to write that failed.", kind: Kind::Counter },
+        Spec {
+            name: "sidegate_audit_failures_total",
+            help: "Attempts to write that failed.",
+            kind: Kind::Counter,
+        },
     ],
 };
 

@@ -236,7 +236,10 @@ pub fn in_order(files: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 fn is_rotated(file: &Path, stem: &Path) -> bool {
-    let numbered = file.extension().and_then(|ending| ending.to_str()).is_some_and(|ending| ending.parse::<u32>().is_ok());
+    let numbered = file
+        .extension()
+        .and_then(|ending| ending.to_str())
+        .is_some_and(|ending| ending.parse::<u32>().is_ok());
     numbered && file.with_extension("") == stem
 }
 
