@@ -25,7 +25,7 @@ use crate::config::finding::{Finding, Severity};
 use crate::config::resources::{Kind, ObjectKey, Resource, Spec, proxy};
 use crate::config::translate::{Input, Output, translate};
 use crate::identity::Places;
-use crate::mesh::{Direction, Mesh, ObjectName, Origin, TelemetrySettings};
+use crate::mesh::{Direction, Mesh, ObjectName, Origin};
 use crate::snapshot::Problem;
 use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
@@ -295,18 +295,6 @@ impl App {
         self.status.set_listeners(self.workers.addresses());
     }
 
-    /// Lets the audit follow its policy.
-    async fn follow_audit(&self, telemetry: &Arc<TelemetrySettings>) -> Option<Problem> {
-        let (auditor, telemetry) = (self.workers.shared().auditor().clone(), telemetry.clone());
-        let followed = blocking(move || {
-            let followed = auditor.follow(telemetry.audit.as_ref(), telemetry.audit_missing.len());
-            followed.map_err(|error| (telemetry, error))
-        });
-        let (telemetry, error) = followed.await.err()?;
-        let origin = telemetry.audit.as_ref().map(|audit| audit.origin.clone()).unwrap_or_default();
-        Some(Problem { origin, message: format!("the audit cannot be started: {error}") })
-    }
-
     /// Loads what the mesh needs to speak TLS before it is in force.
     async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<Problem> {
         let keyring = self.workers.shared().keyring().clone();
@@ -412,7 +400,11 @@ impl App {
             let bound = listener.local_addr().map_err(system)?;
             self.status.set_page(name, bound);
             let mut stop = self.servers.subscribe();
-            let server = Server::new(routes, hosts).audited(self.workers.shared().auditor().clone());
+            let mut server = Server::new(routes, hosts);
+            if name == "admin" {
+                // The others change nothing, and may be called by anybody.
+                server = server.audited(self.workers.shared().auditor().clone());
+            }
             tokio::spawn(server.run(listener, async move {
                 // The sender lives as long as the app.
                 let _ = stop.wait_for(|stop| *stop).await;

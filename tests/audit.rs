@@ -313,27 +313,32 @@ impl Drop for Process {
     }
 }
 
-async fn start(folder: &Path, inbound: SocketAddr) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sidegate"));
-    command.args(["run", "--log", "warn", "--config"]).arg(folder).env_remove("RUST_LOG");
+/// A proxy in a process of its own, with both addresses, and an application behind it. `before` is shell that runs first.
+async fn start(folder: &Path, inbound: SocketAddr, before: &str) -> Process {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{before} exec \"$0\" run --log warn --config \"$1\"")]);
+    command.arg(env!("CARGO_BIN_EXE_sidegate")).arg(folder).env_remove("RUST_LOG");
     let process = Process(command.spawn().unwrap());
     eventually("it listens", || std::net::TcpStream::connect(inbound).is_ok()).await;
     process
 }
 
+/// The folder of such a proxy, and where it will listen.
+fn configured(application: &Upstream, objects: &str) -> (TempDir, SocketAddr) {
+    let folder = tempfile::tempdir().unwrap();
+    let inbound = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let spec = format!("inbound: {{addresses: [\"{inbound}\"], application: \"{}\"}}", application.address);
+    std::fs::write(folder.path().join("proxy.yaml"), support::proxy::own(&spec)).unwrap();
+    std::fs::write(folder.path().join("objects.yaml"), objects).unwrap();
+    (folder, inbound)
+}
+
 #[tokio::test]
 async fn a_process_that_is_killed_leaves_a_chain_that_the_next_one_continues() {
     let (application, (_folder, path)) = (Upstream::start().await, file());
-    let folder = tempfile::tempdir().unwrap();
-    let [inbound, admin] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    let spec = format!(
-        "inbound: {{addresses: [\"{inbound}\"], application: \"{}\"}}\nadmin: {{address: \"{admin}\"}}",
-        application.address
-    );
-    std::fs::write(folder.path().join("proxy.yaml"), support::proxy::own(&spec)).unwrap();
-    std::fs::write(folder.path().join("objects.yaml"), OPEN.to_owned() + &audit(&path, EVERYTHING)).unwrap();
+    let (folder, inbound) = configured(&application, &(OPEN.to_owned() + &audit(&path, EVERYTHING)));
     for round in 1..=3 {
-        let mut process = start(folder.path(), inbound).await;
+        let mut process = start(folder.path(), inbound, "").await;
         for _ in 0..5 {
             assert_eq!(fetch(inbound, get("app", "/other")).await.status, 403);
         }
@@ -343,6 +348,36 @@ async fn a_process_that_is_killed_leaves_a_chain_that_the_next_one_continues() {
     }
     let starts: Vec<_> = of(&path, "Start").into_iter().map(|record| record["after"].clone()).collect();
     assert_eq!(starts, ["Nothing", "Crash", "Crash"]);
+    let (code, said) = verify(&path, &[]);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_refuses_and_loses_no_record() {
+    let (application, (_folder, path)) = (Upstream::start().await, file());
+    let objects = OPEN.to_owned() + &audit(&path, "whenFull: Deny");
+    let (folder, inbound) = configured(&application, &objects);
+    // No file may grow beyond 16 blocks; without the signal, writing fails as on a full disk.
+    let process = start(folder.path(), inbound, "trap '' XFSZ; ulimit -S -f 16;").await;
+    let ask = async || fetch(inbound, get("app", "/other")).await.status.as_u16();
+    let (mut refused, mut unavailable) = (0, 0);
+    while unavailable < 3 {
+        match ask().await {
+            403 => refused += 1,
+            503 => unavailable += 1,
+            other => panic!("{other}"),
+        }
+        assert!(refused < 1000, "the limit is never reached");
+    }
+    assert_eq!(verify(&path, &[]).0, 0, "no half of a record is left");
+    assert!(of(&path, "Denied").len() < refused, "some wait");
+    let pid = rustix::process::Pid::from_child(&process.0);
+    let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, unlimited).unwrap();
+    eventually("all are written", || !of(&path, "Gap").is_empty()).await;
+    assert_eq!(ask().await, 403);
+    recorded(&path, "Denied", refused + 1).await;
+    assert_eq!(of(&path, "Gap").iter().map(|gap| gap["refused"].as_u64().unwrap()).sum::<u64>(), unavailable);
     let (code, said) = verify(&path, &[]);
     assert_eq!(code, 0, "{said}");
 }

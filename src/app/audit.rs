@@ -1,10 +1,26 @@
-//! What the audit is told of configurations.
+//! The audit follows the configuration, and is told of it.
 
+use super::{App, blocking};
 use crate::config::files::{Rejected, Update};
 use crate::config::resources::Resource;
+use crate::mesh::TelemetrySettings;
 use crate::snapshot::Problem;
 use crate::telemetry::audit::{Change, Event};
 use std::sync::Arc;
+
+impl App {
+    /// Lets the audit follow its policy.
+    pub(super) async fn follow_audit(&self, telemetry: &Arc<TelemetrySettings>) -> Option<Problem> {
+        let (auditor, telemetry) = (self.workers.shared().auditor().clone(), telemetry.clone());
+        let followed = blocking(move || {
+            let followed = auditor.follow(telemetry.audit.as_ref(), telemetry.audit_missing.len());
+            followed.map_err(|error| (telemetry, error))
+        });
+        let (telemetry, error) = followed.await.err()?;
+        let origin = telemetry.audit.as_ref().map(|audit| audit.origin.clone()).unwrap_or_default();
+        Some(Problem { origin, message: format!("the audit cannot be started: {error}") })
+    }
+}
 
 /// A configuration that came into force after `before`.
 pub(super) fn in_force(before: Option<&Update>, update: &Update, problems: &[Problem]) -> Event {

@@ -5,30 +5,26 @@
 //! under way when the process is killed there is no record. Without a free place the policy decides: wait, bounded by the timeouts of the
 //! stream, or 503. That is what it is, a failure of ours that passes; 403 would tell the caller that it may not do what it may.
 
+mod connection;
+
+pub(super) use connection::{admit, admitted, refused, turned_away};
+
 use super::check::Early;
 use super::reply;
-use super::worker::{Tunnel, Worker};
-use crate::mesh::Direction;
-use crate::snapshot::{Http, Listener};
+use super::worker::Worker;
+use crate::snapshot::Http;
 use crate::telemetry::audit::{Access, AuditLog, Event, Place};
-use filter_api::{
-    ConnectionFacts, Cx, Effect, Error, Facts, Origin, Reason, Record, Request, Response, Spec,
-};
+use filter_api::{ConnectionFacts, Cx, Effect, Error, Facts, Reason, Record, Request, Response, Spec};
 use filter_jwt::Jwt;
 use http::Uri;
 use pin_project_lite::pin_project;
-use std::borrow::Cow;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tower::{Layer, Service};
-
-/// The longest wait of a TCP connection for a place. Requests have the idle timeout of their stream.
-const HOLD: Duration = Duration::from_secs(60);
 
 /// The layer between the policies and the route. See the module's documentation.
 #[derive(Clone)]
@@ -177,11 +173,17 @@ where
     }
 }
 
-/// Finds a place for the record of an answer, if it is that to a request which was refused; until there is one, it is held.
-pub(super) fn settle(worker: &Worker, cx: &Cx, response: Response) -> Result<Response, Held> {
-    if !is_audited(cx) || cx.facts.borrow().audit.is_some() || !is_refused(&cx.facts.borrow()) {
-        return Ok(response);
+/// Whether a request was refused and has no place for its record yet.
+#[inline]
+pub(super) fn is_owed(cx: &Cx) -> bool {
+    is_audited(cx) && {
+        let facts = cx.facts.borrow();
+        facts.audit.is_none() && is_refused(&facts)
     }
+}
+
+/// Finds a place for the record of a request that was refused; until there is one, its answer is held.
+pub(super) fn settle(worker: &Worker, cx: &Cx, response: Response) -> Result<Response, Box<Held>> {
     match room(worker, |_| true) {
         Room::Unneeded => Ok(response),
         Room::Free(place) => {
@@ -192,9 +194,12 @@ pub(super) fn settle(worker: &Worker, cx: &Cx, response: Response) -> Result<Res
             log.count_refused();
             Ok(reply::answer(&unavailable(), cx))
         }
-        Room::Full(log) => {
-            Err(Held { response: Some(response), cx: cx.clone(), taking: Box::pin(log.clone().take()), log })
-        }
+        Room::Full(log) => Err(Box::new(Held {
+            response: Some(response),
+            cx: cx.clone(),
+            taking: Box::pin(log.clone().take()),
+            log,
+        })),
     }
 }
 
@@ -250,100 +255,6 @@ fn id(facts: &Facts) -> Option<http::HeaderValue> {
     facts.request_id.clone()
 }
 
-/// Waits for a place for a TCP connection that was let in, where it needs one.
-pub(super) async fn admit(worker: &Worker, tunnel: &Tunnel) -> Result<Option<Place>, Error> {
-    let random = worker.random();
-    match room(worker, |log| log.samples(random)) {
-        Room::Unneeded => Ok(None),
-        Room::Free(place) => Ok(Some(place)),
-        Room::Full(log) => {
-            let place = if log.denies_when_full() { None } else { wait(log.clone(), tunnel).await };
-            place.map(Some).ok_or_else(|| {
-                log.count_refused();
-                unavailable()
-            })
-        }
-    }
-}
-
-/// Records a TCP connection that was let in and has its place, when it is clear what became of the call to its endpoint.
-pub(super) fn admitted(
-    place: Option<Place>,
-    (facts, started): (&Arc<ConnectionFacts>, Instant),
-    cluster: Option<&Arc<str>>,
-    upstream: Result<Option<SocketAddr>, &Error>,
-) {
-    let Some(place) = place else { return };
-    let access = Access {
-        cluster: cluster.cloned(),
-        upstream: upstream.unwrap_or_default(),
-        details: upstream.err().map(|error| error.reason().details().into()),
-        ..of_connection(facts, started)
-    };
-    place.write(Event::Allowed(Box::new(access)));
-}
-
-/// Records that the filters of a port refused a TCP connection. It is closed already, so that it may wait for a place.
-pub(super) async fn refused(
-    worker: &Worker,
-    tunnel: &Tunnel,
-    facts: &Arc<ConnectionFacts>,
-    error: &Error,
-    started: Instant,
-) {
-    let place = match room(worker, |_| true) {
-        Room::Unneeded => return,
-        Room::Free(place) => place,
-        Room::Full(log) if log.denies_when_full() => return log.count_missed(),
-        Room::Full(log) => match wait(log.clone(), tunnel).await {
-            Some(place) => place,
-            None => return log.count_missed(),
-        },
-    };
-    let access = Access {
-        details: Some(error.reason().details().into()),
-        decisions: vec![because(error.detail_str().to_owned())],
-        ..of_connection(facts, started)
-    };
-    place.write(Event::Denied(Box::new(access)));
-}
-
-/// Records that a connection was closed because it did not prove what it has to. Nothing of it was served, so it does not wait.
-pub(super) fn turned_away(
-    worker: &Worker,
-    listener: &Listener,
-    (reason, why): (Reason, &str),
-    facts: impl FnOnce() -> ConnectionFacts,
-) {
-    let proof = matches!(
-        reason,
-        Reason::DownstreamTls | Reason::ConnectionRefused | Reason::NoRoute | Reason::AccessDenied
-    );
-    if !proof || listener.mesh.direction == Direction::Outbound {
-        return;
-    }
-    match room(worker, |_| true) {
-        Room::Unneeded => {}
-        Room::Free(place) => {
-            let access = Access {
-                details: Some(reason.details().into()),
-                decisions: vec![because(why.to_owned())],
-                ..of_connection(&Arc::new(facts()), Instant::now())
-            };
-            place.write(Event::Denied(Box::new(access)));
-        }
-        Room::Full(log) => log.count_missed(),
-    }
-}
-
-async fn wait(log: Arc<AuditLog>, tunnel: &Tunnel) -> Option<Place> {
-    tokio::select! {
-        place = log.take() => Some(place),
-        () = tunnel.stopped() => None,
-        () = tokio::time::sleep(HOLD) => None,
-    }
-}
-
 #[inline]
 fn is_audited(cx: &Cx) -> bool {
     cx.chain.downcast_ref::<Http>().is_some_and(|http| http.mesh.audited)
@@ -379,10 +290,6 @@ fn unavailable() -> Error {
     Error::new(Reason::AuditUnavailable)
         .detail("what is asked for here is recorded, and that cannot be done now")
         .retry_safe()
-}
-
-fn because(why: String) -> Record {
-    Record { layer: "connection", origin: Origin::BUILT_IN, because: Cow::Owned(why), ruling: None }
 }
 
 /// What is known of a connection alone.

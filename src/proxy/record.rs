@@ -104,46 +104,62 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(recorder) = this.recorder.as_ref() else { return Poll::Pending };
-        let result = if let Some(held) = this.held.as_mut() {
-            match held.poll(task) {
-                Poll::Ready(response) => Ok(response),
-                Poll::Pending if recorder.activity.is_expired() => Err(Error::new(Reason::StreamIdle)),
+        if this.held.is_some() {
+            return settle(this.recorder, this.held, None, task).map(Ok);
+        }
+        let result = match this.inner.as_mut().as_pin_mut() {
+            Some(inner) => match inner.poll(task) {
+                Poll::Ready(result) => result,
+                Poll::Pending if recorder.activity.is_expired() => {
+                    this.inner.set(None);
+                    Err(Error::new(Reason::StreamIdle))
+                }
                 Poll::Pending => {
                     recorder.activity.watch(task);
                     return Poll::Pending;
                 }
-            }
-        } else {
-            let result = match this.inner.as_mut().as_pin_mut() {
-                Some(inner) => match inner.poll(task) {
-                    Poll::Ready(result) => result,
-                    Poll::Pending if recorder.activity.is_expired() => {
-                        this.inner.set(None);
-                        Err(Error::new(Reason::StreamIdle))
-                    }
-                    Poll::Pending => {
-                        recorder.activity.watch(task);
-                        return Poll::Pending;
-                    }
-                },
-                None => Err(Reason::Internal.into()),
-            };
-            let response = result.unwrap_or_else(|error| super::reply::answer(&error, &recorder.cx));
-            match audit::settle(&recorder.worker, &recorder.cx, response) {
-                Ok(response) => Ok(response),
-                Err(mut held) => match held.poll(task) {
-                    Poll::Ready(response) => Ok(response),
-                    Poll::Pending => {
-                        *this.held = Some(Box::new(held));
-                        recorder.activity.watch(task);
-                        return Poll::Pending;
-                    }
-                },
-            }
+            },
+            None => Err(Reason::Internal.into()),
         };
         let response = result.unwrap_or_else(|error| super::reply::answer(&error, &recorder.cx));
+        if audit::is_owed(&recorder.cx) {
+            return settle(this.recorder, this.held, Some(response), task).map(Ok);
+        }
         let Some(recorder) = this.recorder.take() else { return Poll::Pending };
         Poll::Ready(Ok(recorder.begin(response)))
+    }
+}
+
+/// Holds the answer to a request that was refused until there is a place for its record.
+#[cold]
+fn settle(
+    recorder: &mut Option<Recorder>,
+    held: &mut Option<Box<audit::Held>>,
+    response: Option<Response>,
+    task: &mut Context<'_>,
+) -> Poll<http::Response<Recorded>> {
+    let Some(known) = recorder.as_ref() else { return Poll::Pending };
+    let mut settled = None;
+    match response.map(|response| audit::settle(&known.worker, &known.cx, response)) {
+        Some(Ok(response)) => settled = Some(response),
+        Some(Err(waiting)) => *held = Some(waiting),
+        None => {}
+    }
+    if let (None, Some(waiting)) = (&settled, held) {
+        settled = match waiting.poll(task) {
+            Poll::Ready(response) => Some(response),
+            Poll::Pending if known.activity.is_expired() => {
+                Some(super::reply::answer(&Error::new(Reason::StreamIdle), &known.cx))
+            }
+            Poll::Pending => {
+                known.activity.watch(task);
+                None
+            }
+        };
+    }
+    match settled.and_then(|response| Some((recorder.take()?, response))) {
+        Some((recorder, response)) => Poll::Ready(recorder.begin(response)),
+        None => Poll::Pending,
     }
 }
 

@@ -67,7 +67,8 @@ pub struct AuditLog {
 /// A place in the queue of an audit: the right to write one event.
 #[derive(Debug)]
 pub struct Place {
-    permit: OwnedSemaphorePermit,
+    /// Until the event is written.
+    permit: Option<OwnedSemaphorePermit>,
     log: Arc<AuditLog>,
 }
 
@@ -247,7 +248,7 @@ impl AuditLog {
     /// A place, if one is free.
     #[must_use]
     pub fn try_take(self: &Arc<Self>) -> Option<Place> {
-        let permit = self.places.clone().try_acquire_owned().ok()?;
+        let permit = Some(self.places.clone().try_acquire_owned().ok()?);
         Some(Place { permit, log: self.clone() })
     }
 
@@ -260,7 +261,7 @@ impl AuditLog {
     /// Waits for a place; first come, first served.
     pub async fn take(self: Arc<Self>) -> Place {
         match self.places.clone().acquire_owned().await {
-            Ok(permit) => Place { permit, log: self },
+            Ok(permit) => Place { permit: Some(permit), log: self },
             // The places are never closed.
             Err(_) => std::future::pending().await,
         }
@@ -326,13 +327,22 @@ impl AuditLog {
 
 impl Place {
     /// Writes the event that the place was taken for. Never waits.
-    pub fn write(self, event: Event) {
-        let Self { permit, log } = self;
+    pub fn write(mut self, event: Event) {
+        let (Some(permit), log) = (self.permit.take(), &self.log) else { return };
         log.counts.waiting.fetch_add(1, Ordering::Relaxed);
         let queued = Queued { time: SystemTime::now(), event, _place: Ticket::Place { _permit: permit } };
         if log.queue.send(Message::Event(queued)).is_err() {
             // The writer waits for us; it is gone only after a panic.
             tracing::error!(path = %log.path.display(), "an event is not recorded: the thread that writes the audit is gone");
+        }
+    }
+}
+
+/// Whoever took it went away with its event unwritten: a connection that was cut off while its endpoint was called.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.permit.is_some() {
+            self.log.count_missed();
         }
     }
 }

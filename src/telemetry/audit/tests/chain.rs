@@ -69,11 +69,11 @@ fn a_head_that_was_noted_shows_that_the_end_was_cut_off() {
 #[test]
 fn findings_name_the_line_and_what_happened_to_it() {
     let lines = records(6);
-    let without = read(&[&lines[0], &lines[1], &lines[4], &lines[5]].map(|line| line.as_slice()).concat());
+    let without = read(&[&lines[0], &lines[1], &lines[4], &lines[5]].map(Vec::as_slice).concat());
     assert_eq!(without.findings.len(), 1);
     assert_eq!((without.findings[0].line, &without.findings[0].what), (3, &Wrong::Missing(3, 4)));
     assert_eq!(without.findings[0].to_string(), "a:3: records 3 to 4 are missing before it");
-    let swapped = read(&[&lines[0], &lines[2], &lines[1], &lines[3]].map(|line| line.as_slice()).concat());
+    let swapped = read(&[&lines[0], &lines[2], &lines[1], &lines[3]].map(Vec::as_slice).concat());
     let lines_of: Vec<_> = swapped.findings.iter().map(|finding| finding.line).collect();
     assert_eq!(lines_of, [2, 3, 4]);
     let mut edited = lines.concat();
@@ -98,6 +98,64 @@ fn a_chain_that_was_made_anew_from_a_record_on_is_another_one() {
         forged.append(&mut line, |out| event(9).write(SystemTime::now(), &mut Timestamps::default(), out));
     let report = read(&[lines[0].clone(), lines[1].clone(), line].concat());
     assert!(matches!(report.findings[..], [ref one] if matches!(one.what, Wrong::Broken { .. })));
+}
+
+#[test]
+fn a_refused_request_shows_who_asked_and_what_decided() {
+    use filter_api::{ConnectionFacts, Effect, FailedClause, Protocol, Record, Ruling, Token};
+    let address = |port| ([127, 0, 0, 1], port).into();
+    let connection = ConnectionFacts {
+        listener: "inbound".into(),
+        remote: address(4),
+        direct_remote: address(4),
+        local: address(5),
+        original_destination: None,
+        protocol: Protocol::Http2,
+        server_name: None,
+        tls: None,
+    };
+    let failed =
+        FailedClause { key: "to.operation.paths".into(), expected: "/a".into(), actual: "/b".into() };
+    let ruling =
+        Ruling { policy: "shop/p".into(), rule: Some(2), effect: Effect::Denied, failed: Some(failed) };
+    let record = Record {
+        layer: "authorization",
+        origin: Origin::BUILT_IN,
+        because: "no rule \"holds\"\n".into(),
+        ruling: Some(Box::new(ruling)),
+    };
+    let token = Token {
+        principal: "https://issuer/alice".into(),
+        issuer: "https://issuer".into(),
+        subject: "alice".into(),
+        audiences: Vec::new(),
+        claims: serde_json::Map::new(),
+    };
+    let access = Access {
+        id: Some("7".parse().unwrap()),
+        connection: connection.into(),
+        client: Some([198, 51, 100, 7].into()),
+        token: Some(token.into()),
+        method: Some(Method::POST),
+        host: Some("app".parse().unwrap()),
+        path: Some("/b".into()),
+        status: Some(200),
+        grpc_status: Some(7),
+        details: Some("rbac".into()),
+        decisions: vec![record],
+        route: Some("".into()),
+        cluster: None,
+        upstream: None,
+        duration: Duration::from_micros(12),
+    };
+    let mut line = Vec::new();
+    let event = Event::Denied(Box::new(access));
+    let _ = Head::default()
+        .append(&mut line, |out| event.write(SystemTime::UNIX_EPOCH, &mut Timestamps::default(), out));
+    let text = String::from_utf8(line).unwrap();
+    let expected = r#"{"v":1,"seq":1,"time":"1970-01-01T00:00:00.000000000Z","event":"Denied","id":"7","address":"127.0.0.1:4","client":"198.51.100.7","issuer":"https://issuer","subject":"alice","protocol":"h2c","listener":"inbound","method":"POST","host":"app","path":"/b","status":200,"grpcStatus":7,"details":"rbac","decisions":[{"layer":"authorization","effect":"Denied","policy":"shop/p","rule":2,"clause":"to.operation.paths","expected":"/a","actual":"/b","because":"no rule \"holds\"\u000a"}],"durationMicros":12,"prev":""#;
+    assert!(text.starts_with(expected), "{text}");
+    assert!(read(text.as_bytes()).is_intact());
 }
 
 proptest! {
