@@ -118,6 +118,40 @@ async fn a_refusal_and_what_was_let_in_are_recorded_once_each() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_refused_is_recorded_and_not_shown() {
+    let (application, (_folder, path)) = (Upstream::start().await, file());
+    let key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let rule = format!(
+        "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: t, namespace: shop}}\nspec: {{jwtRules: [{{issuer: i, jwks: '{key}'}}]}}\n"
+    );
+    let proxy = Proxy::with(&inbound(application.address), &(rule + &audit(&path, ""))).await;
+    proxy.assert_no_complaints();
+    let asked = request("GET", "app", "/", &[("authorization", "Bearer sesame.sesame.sesame")], empty());
+    assert_eq!(fetch(proxy.inbound(), asked).await.status, 401);
+    let denied = recorded(&path, "Denied", 1).await.remove(0);
+    assert_eq!((&denied["status"], &denied["decisions"][0]["layer"]), (&401.into(), &"jwt".into()));
+    assert!(denied["details"].as_str().unwrap().starts_with("jwt_authn_access_denied"), "{denied}");
+    assert!(!denied.to_string().contains("sesame"), "{denied}");
+}
+
+#[tokio::test]
+async fn a_tunnel_is_recorded_when_it_opens() {
+    let (application, (_folder, path)) = (Upstream::start().await, file());
+    let proxy =
+        Proxy::with(&inbound(application.address), &(OPEN.to_owned() + &audit(&path, EVERYTHING))).await;
+    let stream = support::client::connect(proxy.inbound()).await;
+    let (socket, _) = tokio_tungstenite::client_async("ws://app/open", stream).await.unwrap();
+    let allowed = recorded(&path, "Allowed", 1).await.remove(0);
+    assert_eq!((&allowed["status"], &allowed["path"]), (&101.into(), &"/open".into()));
+    drop(socket);
+    let stream = support::client::connect(proxy.inbound()).await;
+    assert!(tokio_tungstenite::client_async("ws://app/other", stream).await.is_err());
+    recorded(&path, "Denied", 1).await;
+    proxy.stop().await;
+    assert_eq!(of(&path, "Allowed").len(), 1, "and not again when it ends");
+}
+
+#[tokio::test]
 async fn a_rule_that_audits_is_recorded_without_a_sample() {
     let (application, (_folder, path)) = (Upstream::start().await, file());
     let rule = "---
@@ -258,6 +292,15 @@ async fn connections_are_recorded_too() {
     proxy.edit(support::proxy::OBJECTS, &stuck).await;
     assert!(!echoes(&proxy).await);
     assert_eq!(application.connections(), before);
+    // Or it waits.
+    let path = folder.path().join("later/audit.jsonl");
+    proxy.edit(support::proxy::OBJECTS, &audit(&path, EVERYTHING)).await;
+    let unblock = async {
+        assert_eq!(settled(Duration::from_millis(300), || application.connections()).await, before);
+        std::fs::create_dir(folder.path().join("later")).unwrap();
+    };
+    assert!(tokio::join!(echoes(&proxy), unblock).0);
+    recorded(&path, "Allowed", 1).await;
 }
 
 #[tokio::test]
