@@ -29,6 +29,7 @@ use istio::virtual_service::VirtualService;
 pub use kind::Kind;
 pub use kubernetes::Meta;
 use kubernetes::{ConfigMap, EndpointSlice, Service};
+use own::access_policy::AccessPolicy;
 use own::audit_policy::AuditPolicy;
 use proxy::Proxy;
 
@@ -175,6 +176,8 @@ pub enum Spec {
     RequestAuthentication(Box<RequestAuthentication>),
     /// Who may do what.
     AuthorizationPolicy(Box<AuthorizationPolicy>),
+    /// Zero trust beyond that.
+    AccessPolicy(Box<AccessPolicy>),
     /// Traces, metrics and access logs.
     Telemetry(Box<Telemetry>),
     /// What is audited.

@@ -202,6 +202,7 @@ impl Worker {
         }
     }
 
+    /// A random number, for balancing and weights.
     #[inline]
     pub(crate) fn random(&self) -> u64 {
         self.random.borrow_mut().u64(..)

@@ -19,6 +19,7 @@ use crate::config::resources::istio::{
     virtual_service::VirtualService,
 };
 use crate::config::resources::kubernetes::{ConfigMap, EndpointSlice, Service};
+use crate::config::resources::own::access_policy::AccessPolicy;
 use crate::config::resources::own::audit_policy::AuditPolicy;
 use crate::config::resources::proxy::Proxy;
 
@@ -66,8 +67,7 @@ pub(super) fn of(kind: Kind) -> Option<&'static Shape> {
     }
     shapes! {
         VirtualService DestinationRule ServiceEntry WorkloadEntry Sidecar Gateway PeerAuthentication
-        RequestAuthentication AuthorizationPolicy Telemetry Service EndpointSlice ConfigMap Proxy
-        AuditPolicy
+        RequestAuthentication AuthorizationPolicy AccessPolicy AuditPolicy Telemetry Service EndpointSlice ConfigMap Proxy
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rule by rule: YAML in, model out.
 
+mod access;
 mod audit;
 mod authentication;
 mod authorization;
