@@ -3,6 +3,7 @@
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
 pub(in crate::config) mod access;
+mod audit;
 mod authentication;
 pub(in crate::config) mod authorization;
 mod captured;
@@ -135,6 +136,8 @@ struct World<'a> {
     asked: OnceCell<custom::Asked>,
     /// The access policies that hold for it.
     access: Arc<Vec<filter_authorization::access::Policy>>,
+    /// What is audited.
+    audits: audit::Audits,
 }
 
 impl<'a> World<'a> {
@@ -155,6 +158,7 @@ impl<'a> World<'a> {
         let callers = workloads.mutual_tls(namespace, &proxy.workload.labels);
         let policies = authorization::policies(&index, &settings, proxy, namespace);
         let access = access::policies(&index, &settings, proxy, namespace);
+        let audits = audit::audits(&index, &settings, proxy, namespace);
         let node = node(proxy, &settings, &index, input.proxy);
         Self {
             index,
@@ -174,7 +178,12 @@ impl<'a> World<'a> {
             policies,
             asked: OnceCell::new(),
             access,
+            audits,
         }
+    }
+
+    fn is_audited(&self) -> bool {
+        self.audits.audit.is_some()
     }
 
     fn is_gateway(&self) -> bool {

@@ -92,6 +92,12 @@ pub struct Facts {
     pub method: Option<http::Method>,
     /// Canonical target, before any rewrite.
     pub target: Option<http::Uri>,
+    /// The host that the request is for, where an audit may want it.
+    pub host: Option<http::HeaderValue>,
+    /// `x-request-id`, where an audit may want it.
+    pub request_id: Option<http::HeaderValue>,
+    /// A place in the audit that was taken for this request; known to the audit alone.
+    pub audit: Option<Box<dyn Any>>,
     /// The request headers that the record will want: the upstream takes the others with it.
     pub kept_headers: SmallVec<[Option<http::HeaderValue>; 5]>,
     /// The target as it came, when a rewrite changed it.

@@ -121,6 +121,8 @@ reasons! {
     Loop: "NR", LOOP_DETECTED, 14, Downstream, "loop_detected";
     /// We are shutting down or over a limit of our own.
     Overload: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "overload";
+    /// The request needs a record in the audit, and that cannot be written. It was not sent: 503, as the caller did nothing wrong and may come again.
+    AuditUnavailable: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "audit_unavailable";
     /// A defect of ours: the request was lost, the process goes on.
     Internal: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "internal_error";
 }

@@ -51,7 +51,6 @@ pub fn kind_mark(kind: Kind) -> Option<Mark> {
         Kind::LoadBalancing => warned("it would balance by latency"),
         Kind::HealthCheck => warned("it would probe endpoints"),
         Kind::Reaction => warned("it would react to metrics"),
-        Kind::AuditPolicy => refused("auditing cannot be done yet, and without it nothing would be recorded"),
         _ => return None,
     })
 }
@@ -223,6 +222,8 @@ pub(super) const TABLE: &[Row] = &[
     ("RiskSignals", "newSource failedAttempts noClientCertificate", Enforced),
     ("AccessRole", "claim value permissions", Enforced),
     ("AccessPermission", "name match", Enforced),
+    ("AuditPolicy", "selector events allowedPercent file whenFull", Enforced),
+    ("AuditFile", "path maxSize keep sync", Enforced),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
     (

@@ -1,6 +1,7 @@
 //! Rule by rule: YAML in, model out.
 
 mod access;
+mod audit;
 mod authentication;
 mod authorization;
 mod custom;
