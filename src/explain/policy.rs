@@ -4,49 +4,94 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::question::Question;
-use super::{Outcome, Step, walk};
+use super::question::{Question, Tls};
+use super::{Clause, Decided, Outcome, Step, Verdict, walk};
 use crate::filters;
 use crate::snapshot::{Http, Listener};
-use filter_api::{ConnectionFacts, Peer, Protocol, TlsFacts, TraceStep};
-use filter_authorization::{Attributes, Outcome as Decided, RequestAttributes, decide};
+use filter_api::{ConnectionFacts, Peer, Protocol, TlsFacts, Token, TraceStep};
+use filter_authorization::{Attributes, Denial, Outcome as Decision, RequestAttributes, RuleRef, decide};
 use http::request::Parts;
 
-/// What the policies of a port say of a request, rule by rule, and the refusal if it is one. Who asks has the principal of the question, and no
-/// token.
+/// What the policies of a port say of a request: rule by rule, who decided, and the refusal if it is one.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) steps: Vec<Step>,
+    pub(super) decided: Decided,
+    pub(super) refusal: Option<Outcome>,
+}
+
+/// Asks them. Who asks has the principal of the question, and the token that was verified.
 pub(super) fn ask(
     question: &Question,
-    listener: &Listener,
+    (listener, ended): (&Listener, bool),
     http: &Http,
-    head: &Parts,
+    (head, token): (&Parts, Option<&Token>),
     (client, local): (IpAddr, SocketAddr),
-) -> (Vec<Step>, Option<Outcome>) {
+) -> Asked {
     let mut steps = Vec::new();
-    let Some(settings) = http.port.read(filters::port::authorization) else { return (steps, None) };
-    let connection = connection(question, listener, local);
-    let request = RequestAttributes { head, token: None };
+    let mut decided = allowed(None);
+    let settings = http.port.read(filters::port::authorization).into_iter().flatten();
+    let connection = connection(question, (listener, ended), local);
+    let request = RequestAttributes { head, token };
     let attributes = Attributes { connection: &connection, client, request: Some(request) };
     for compiled in settings {
         let mut trace: Vec<TraceStep> = Vec::new();
         let decision = decide(compiled, &attributes, &mut trace);
         steps.extend(trace.iter().map(walk::step));
-        if let Decided::Denied(denial) = decision.outcome {
-            let hint = if question.principal().is_none() {
-                "the question names no caller: say who asks with `--principal TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`"
-            } else {
-                "let an ALLOW rule name the caller, the operation and the conditions"
-            };
-            let (why, hint) = (denial.to_string(), hint.to_owned());
-            return (steps, Some(Outcome::Refused { status: 403, flag: "-", why, hint }));
+        match decision.outcome {
+            Decision::Allowed(Some(rule)) => decided = allowed(Some(&rule)),
+            Decision::Allowed(None) => {}
+            Decision::Denied(denial) => {
+                let hint = if question.principal().is_none() {
+                    "the question names no caller: say who asks with `--principal TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`"
+                } else {
+                    "let an ALLOW rule name the caller, the operation and the conditions"
+                };
+                let (why, hint) = (denial.to_string(), hint.to_owned());
+                let refusal = Some(Outcome::Refused { status: 403, flag: "-", why, hint });
+                return Asked { steps, decided: denied(&denial), refusal };
+            }
         }
     }
-    (steps, None)
+    Asked { steps, decided, refusal: None }
 }
 
-fn connection(question: &Question, listener: &Listener, local: SocketAddr) -> ConnectionFacts {
+fn allowed(rule: Option<&RuleRef<'_>>) -> Decided {
+    Decided {
+        verdict: Verdict::Allow,
+        by: rule.map(ToString::to_string).unwrap_or_default(),
+        origin: rule.map(|rule| rule.origin().to_string()).unwrap_or_default(),
+        clause: None,
+    }
+}
+
+fn denied(denial: &Denial<'_>) -> Decided {
+    let (by, origin, clause) = match denial {
+        Denial::Rule(rule) | Denial::Custom(rule) => (rule.to_string(), rule.origin().to_string(), None),
+        Denial::NoRule(nearest) => {
+            let clause = nearest.as_ref().map(|nearest| Clause {
+                rule: nearest.rule.to_string(),
+                key: nearest.clause.to_owned(),
+                expected: nearest.expected.clone(),
+                actual: nearest.actual.clone(),
+                origin: nearest.rule.origin().to_string(),
+            });
+            let origin = clause.as_ref().map(|clause| clause.origin.clone()).unwrap_or_default();
+            ("no ALLOW rule".to_owned(), origin, clause)
+        }
+        Denial::Unjudged(_) => ("it cannot be judged".to_owned(), String::new(), None),
+    };
+    Decided { verdict: Verdict::Deny, by, origin, clause }
+}
+
+fn connection(
+    question: &Question,
+    (listener, ended): (&Listener, bool),
+    local: SocketAddr,
+) -> ConnectionFacts {
     let remote = SocketAddr::new(question.peer(), 0);
-    let peer = question.principal().map(|principal| Peer {
-        principal: Some(principal.clone()),
+    let peer = || Peer {
+        principal: question.principal().cloned(),
         not_before: SystemTime::UNIX_EPOCH,
         not_after: SystemTime::UNIX_EPOCH,
         subject: "".into(),
@@ -54,14 +99,14 @@ fn connection(question: &Question, listener: &Listener, local: SocketAddr) -> Co
         dns: Arc::new([]),
         chain: Arc::new([]),
         hash: [0; 32],
-    });
-    let tls = |peer| TlsFacts {
+    };
+    let tls = |mutual: bool| TlsFacts {
         version: "TLSv1.3",
         cipher: "",
         group: "",
         alpn: None,
         resumed: false,
-        peer: Some(Arc::new(peer)),
+        peer: mutual.then(|| Arc::new(peer())),
     };
     ConnectionFacts {
         listener: listener.mesh.name.clone(),
@@ -71,6 +116,10 @@ fn connection(question: &Question, listener: &Listener, local: SocketAddr) -> Co
         original_destination: None,
         protocol: Protocol::Http1,
         server_name: None,
-        tls: peer.map(tls),
+        tls: match question.tls().filter(|_| ended) {
+            None | Some(Tls::None) => None,
+            Some(Tls::Simple) => Some(tls(false)),
+            Some(Tls::Mutual) => Some(tls(true)),
+        },
     }
 }
