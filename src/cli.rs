@@ -7,6 +7,7 @@ mod explain;
 mod out;
 mod probe;
 mod run;
+mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ enum Command {
     Check(check::Args),
     /// Say which way a request would take through a proxy, and why. Nothing is sent.
     Explain(explain::Args),
+    /// Run unit tests of policies, and say which rules no test reaches or holds on to. Nothing is sent.
+    Test(test::Args),
     /// Ask a running proxy whether it is ready: a health check that needs no curl.
     Probe(probe::Args),
     /// Make a root and certificates of workloads, to try the mesh without a control plane.
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Check(args) => check::main(args),
         Command::Explain(args) => explain::main(args),
+        Command::Test(args) => test::main(&args),
         Command::Probe(args) => probe::main(&args),
         Command::Certs(args) => certs::main(&args),
         Command::Demo(args) => demo::main(&args),

@@ -61,6 +61,9 @@ pub enum QuestionError {
     /// The time.
     #[error("`{0}` is no time; write it in RFC 3339, as in 2026-01-02T03:04:05Z")]
     Time(String),
+    /// The address of the client.
+    #[error("`{0}` is no address; write it as in 10.1.2.3")]
+    Client(String),
     /// Things that exclude each other.
     #[error("{0}")]
     Contradiction(&'static str),
@@ -179,6 +182,12 @@ impl Question {
         let since = u64::try_from(time.seconds()).map_err(|_| wrong())?;
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since)).ok_or_else(wrong)?;
         Ok(Self { at: Some(at), ..self })
+    }
+
+    /// The same request as the application of a caller hands it to its own proxy: in plain text, without anybody's certificate.
+    #[must_use]
+    pub fn by_application(self) -> Self {
+        Self { inbound: false, principal: None, tls: Some(Tls::None), claims: None, ..self }
     }
 
     /// Whether what is said of the client can be true at once.
