@@ -3,6 +3,7 @@
 mod certs;
 mod check;
 mod demo;
+mod diff;
 mod explain;
 mod out;
 mod probe;
@@ -31,6 +32,8 @@ enum Command {
     Explain(explain::Args),
     /// Run unit tests of policies, and say which rules no test reaches or holds on to. Nothing is sent.
     Test(test::Args),
+    /// Say what a change of the configuration changes for the requests of an access log.
+    Diff(diff::Args),
     /// Ask a running proxy whether it is ready: a health check that needs no curl.
     Probe(probe::Args),
     /// Make a root and certificates of workloads, to try the mesh without a control plane.
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args),
         Command::Explain(args) => explain::main(args),
         Command::Test(args) => test::main(&args),
+        Command::Diff(args) => diff::main(&args),
         Command::Probe(args) => probe::main(&args),
         Command::Certs(args) => certs::main(&args),
         Command::Demo(args) => demo::main(&args),

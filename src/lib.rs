@@ -10,5 +10,6 @@ pub mod identity;
 pub mod mesh;
 pub mod policy_test;
 pub mod proxy;
+pub mod replay;
 pub mod snapshot;
 pub mod telemetry;

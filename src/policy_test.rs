@@ -11,6 +11,9 @@ mod judge;
 mod junit;
 mod mutate;
 mod report;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
 mod workload;
 

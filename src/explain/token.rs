@@ -49,18 +49,12 @@ pub(super) fn ask(question: &Question, http: &Http, head: &mut Parts) -> Asked {
         ),
         Decision::Missing => {}
         Decision::Verified { provider, verified } => asked.accept(&provider, &verified, head),
-        Decision::Refuse { refusal, origin, ask } => {
-            let hint = match (refusal, &ask) {
-                (Refusal::NoKey | Refusal::NoKeys, Some((keys, _))) => without_keys(keys.uri()),
-                _ => hint(refusal).to_owned(),
-            };
-            asked.refuse(refusal, &origin, hint);
+        Decision::Refuse { refusal: Refusal::NoKeys, origin, ask: Some((keys, _)) } => {
+            asked.disbelieve(keys.uri(), &origin);
         }
+        Decision::Refuse { refusal, origin, .. } => asked.refuse(refusal, &origin),
         // A live proxy would wait for them; nothing is fetched here.
-        Decision::Wait(keys) => {
-            let origin = origin_of(settings, keys.uri());
-            asked.refuse(Refusal::NoKeys, &origin, without_keys(keys.uri()));
-        }
+        Decision::Wait(keys) => asked.disbelieve(keys.uri(), &origin_of(settings, keys.uri())),
     }
     asked
 }
@@ -77,14 +71,20 @@ impl Asked {
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal, origin: &Origin, hint: String) {
-        let outcome = Outcome::Refused {
-            status: refusal.status().as_u16(),
-            flag: "-",
-            why: format!("the token is refused: {}", refusal.text()),
-            hint,
-        };
-        self.refusal = Some((decided(origin), outcome));
+    fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
+        let why = format!("the token is refused: {}", refusal.text());
+        self.end(refusal, origin, why, hint(refusal));
+    }
+
+    fn disbelieve(&mut self, uri: &str, origin: &Origin) {
+        let why = format!("the token is not believed: the keys at {uri} that could tell are not here");
+        let hint = "give the keys with `--jwks FILE`, or say what the token claims with `--claims`";
+        self.end(Refusal::NoKeys, origin, why, hint);
+    }
+
+    fn end(&mut self, refusal: Refusal, origin: &Origin, why: String, hint: &str) {
+        let (status, hint) = (refusal.status().as_u16(), hint.to_owned());
+        self.refusal = Some((decided(origin), Outcome::Refused { status, flag: "-", why, hint }));
     }
 }
 
@@ -104,13 +104,6 @@ fn origin_of(settings: &[Compiled], uri: &str) -> Origin {
     let rules = || settings.iter().flat_map(Compiled::providers);
     let found = rules().find(|rule| rule.keys_at() == Some(uri)).or_else(|| rules().next());
     found.map(|rule| rule.origin.clone()).unwrap_or_default()
-}
-
-fn without_keys(uri: &str) -> String {
-    format!(
-        "the keys at {uri} that could tell are not here, so the token is not believed: give them with `--jwks FILE`, or say what it \
-         claims with `--claims`"
-    )
 }
 
 fn hint(refusal: Refusal) -> &'static str {

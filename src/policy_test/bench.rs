@@ -3,7 +3,7 @@
 use crate::config::resources::{ObjectKey, Resource};
 use crate::config::translate::{Input, translate};
 use crate::explain::lend_keys;
-use crate::snapshot::{Problem, Snapshot};
+use crate::snapshot::Snapshot;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct Bench<'a> {
 pub(super) struct Compiled {
     pub(super) proxy: Arc<Resource>,
     pub(super) snapshot: Arc<Snapshot>,
+    /// How many parts of it do not compile.
+    pub(super) problems: usize,
 }
 
 impl<'a> Bench<'a> {
@@ -50,11 +52,12 @@ impl<'a> Bench<'a> {
         }
         let mesh = translate(&Input { resources: self.resources, proxy }, None).mesh;
         // What does not compile is closed, as in a proxy that starts; `check` names it.
-        let (snapshot, _) = Snapshot::compile(mesh, None);
+        let (snapshot, problems) = Snapshot::compile(mesh, None);
         for text in self.jwks {
             lend_keys(&snapshot, text, self.at)?;
         }
-        let compiled = Compiled { proxy: Arc::clone(proxy), snapshot: snapshot.clone() };
+        let compiled =
+            Compiled { proxy: Arc::clone(proxy), snapshot: snapshot.clone(), problems: problems.len() };
         self.compiled.borrow_mut().insert(proxy.key.clone(), compiled);
         Ok(snapshot)
     }
@@ -78,13 +81,13 @@ impl<'a> Bench<'a> {
 }
 
 impl Compiled {
-    /// What the Proxy would run with other objects; `None` when that is the same. With it what does not compile.
-    pub(super) fn with(&self, resources: &[Arc<Resource>]) -> Option<(Self, Vec<Problem>)> {
+    /// What the Proxy would run with other objects; `None` when that is the same.
+    pub(super) fn with(&self, resources: &[Arc<Resource>]) -> Option<Self> {
         let mesh = translate(&Input { resources, proxy: &self.proxy }, Some(&self.snapshot.mesh)).mesh;
         if mesh == *self.snapshot.mesh {
             return None;
         }
         let (snapshot, problems) = Snapshot::compile(mesh, Some(&self.snapshot));
-        Some((Self { proxy: self.proxy.clone(), snapshot }, problems))
+        Some(Self { proxy: self.proxy.clone(), snapshot, problems: problems.len() })
     }
 }

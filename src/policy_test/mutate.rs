@@ -31,7 +31,9 @@ pub struct Bound {
 pub struct Mutations {
     /// Changes that were tried.
     pub tried: usize,
-    /// Changes that could be tried.
+    /// Changes that leave nothing which could be run.
+    pub invalid: usize,
+    /// All changes.
     pub of: usize,
     /// What can be left out and no test fails.
     pub survivors: Vec<Survivor>,
@@ -65,17 +67,21 @@ pub(super) fn mutate(bench: &Bench<'_>, cases: &[Case], bound: Bound) -> Result<
     }
     let mut found = Mutations { of: all.len(), ..Mutations::default() };
     for (at, removal) in all {
-        if found.tried >= bound.changes || begun.elapsed() > bound.time {
+        if found.tried + found.invalid >= bound.changes || begun.elapsed() > bound.time {
             break;
         }
-        found.tried += 1;
         let survivor = Survivor { what: removal.what, place: removal.place.to_string() };
         let changed = match removal.left {
             Some(left) => replaced(resources, at, left),
             None => without(resources, at),
         };
-        if !fails(bench, (cases, &keys), &asked, &changed)? {
-            found.survivors.push(survivor);
+        match noticed(bench, (cases, &keys), &asked, &changed)? {
+            Some(noticed) => {
+                found.tried += 1;
+                found.survivors.extend((!noticed).then_some(survivor));
+            }
+            // What does not compile tells nothing.
+            None => found.invalid += 1,
         }
     }
     Ok(found)
@@ -106,18 +112,18 @@ fn in_force(asked: &[Compiled], changed: &[Arc<Resource>]) -> bool {
     asked.iter().any(|one| one.with(changed).is_some())
 }
 
-/// Whether some test fails after a change. What does not even compile does not go unseen.
-fn fails(
+/// Whether some test fails after a change; `None` when it leaves something that does not compile.
+fn noticed(
     bench: &Bench<'_>,
     (cases, keys): (&[Case], &[BTreeSet<ObjectKey>]),
     asked: &[Compiled],
     changed: &[Arc<Resource>],
-) -> Result<bool, String> {
+) -> Result<Option<bool>, String> {
     let (mut compiled, mut other) = (BTreeMap::new(), BTreeSet::new());
     for one in asked {
         match one.with(changed) {
-            Some((_, problems)) if !problems.is_empty() => return Ok(true),
-            Some((new, _)) => {
+            Some(new) if new.problems > one.problems => return Ok(None),
+            Some(new) => {
                 other.insert(new.proxy.key.clone());
                 compiled.insert(new.proxy.key.clone(), new);
             }
@@ -129,8 +135,8 @@ fn fails(
     let bench = bench.changed(changed, compiled);
     for (case, keys) in cases.iter().zip(keys) {
         if !keys.is_disjoint(&other) && !judge(&bench, case)?.failures.is_empty() {
-            return Ok(true);
+            return Ok(Some(true));
         }
     }
-    Ok(false)
+    Ok(Some(false))
 }

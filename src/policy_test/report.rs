@@ -5,6 +5,7 @@ use super::file::Case;
 use super::judge::{Failure, Verdicts};
 use super::mutate::Mutations;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What a run tells.
@@ -55,7 +56,7 @@ impl Report {
     /// Whether every rule is reached, and nothing could be left out.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let nothing_left = |found: &Mutations| found.survivors.is_empty() && found.tried == found.of;
+        let nothing_left = |found: &Mutations| found.survivors.is_empty() && found.tried + found.invalid == found.of;
         self.coverage.missed().next().is_none() && self.mutations.as_ref().is_none_or(nothing_left)
     }
 }
@@ -66,9 +67,6 @@ impl fmt::Display for Report {
         for test in &self.tests {
             let word = if test.failures.is_empty() { "ok" } else { "FAIL" };
             writeln!(f, "{word:<5} {}", test.name)?;
-            for note in &test.notes {
-                writeln!(f, "      note: {note}")?;
-            }
             for failure in &test.failures {
                 let of = if failure.workload.is_empty() { "" } else { " of " };
                 writeln!(f, "      {}{of}{} ({})", failure.field, failure.workload, test.place)?;
@@ -81,6 +79,11 @@ impl fmt::Display for Report {
         }
         let (rules, hit) = (self.coverage.rules.len(), self.coverage.hit());
         writeln!(f)?;
+        // Tests of one workload say the same.
+        let notes: BTreeSet<&String> = self.tests.iter().flat_map(|test| &test.notes).collect();
+        for note in notes {
+            writeln!(f, "note: {note}")?;
+        }
         for rule in self.coverage.missed() {
             writeln!(f, "never reached: {} ({})", rule.rule, rule.place)?;
         }

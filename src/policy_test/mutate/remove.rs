@@ -1,7 +1,7 @@
 //! What of an object can be left out.
 
 use crate::config::resources::istio::security::{
-    AuthorizationAction, AuthorizationPolicy, PolicySource, RequestAuthentication, Rule,
+    AuthorizationAction, AuthorizationPolicy, From, Operation, PolicySource, RequestAuthentication, Rule,
 };
 use crate::config::resources::{Resource, Spec};
 use crate::config::spans::Place;
@@ -87,7 +87,14 @@ fn of_policy(spec: &AuthorizationPolicy) -> Vec<(String, AuthorizationPolicy)> {
     let mut all = Vec::new();
     for (at, rule) in spec.rules.iter().enumerate() {
         let field = format!("spec.rules[{at}]");
-        let mut add = |field: String, rule: Rule| {
+        let mut add = |field: String, mut rule: Rule| {
+            // A caller or an operation of which nothing is asked any more is any.
+            if rule.from.iter().any(|from| from.source.as_ref().is_none_or(|source| *source == PolicySource::default())) {
+                rule.from.clear();
+            }
+            if rule.to.iter().any(|to| to.operation.as_ref().is_none_or(|operation| *operation == Operation::default())) {
+                rule.to.clear();
+            }
             let mut left = spec.clone();
             if let Some(place) = left.rules.get_mut(at) {
                 *place = rule;
@@ -108,10 +115,7 @@ fn of_policy(spec: &AuthorizationPolicy) -> Vec<(String, AuthorizationPolicy)> {
 /// A rule that holds for nobody: no certificate says `-`.
 fn silent() -> Rule {
     let source = PolicySource { principals: vec!["-".to_owned()], ..PolicySource::default() };
-    Rule {
-        from: vec![crate::config::resources::istio::security::From { source: Some(source) }],
-        ..Rule::default()
-    }
+    Rule { from: vec![From { source: Some(source) }], ..Rule::default() }
 }
 
 fn of_callers(rule: &Rule, field: &str, add: &mut impl FnMut(String, Rule)) {
