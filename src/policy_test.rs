@@ -43,7 +43,8 @@ pub fn run(
 ) -> Result<Report, String> {
     let latest = cases.iter().filter_map(Case::time).max();
     let bench = Bench::new(resources, jwks, latest.unwrap_or_else(SystemTime::now));
-    let verdicts: Vec<Verdicts> = cases.iter().map(|case| judge::judge(&bench, case)).collect::<Result<_, _>>()?;
+    let verdicts: Vec<Verdicts> =
+        cases.iter().map(|case| judge::judge(&bench, case)).collect::<Result<_, _>>()?;
     let coverage = Coverage::new(resources, verdicts.iter().flat_map(|verdicts| &verdicts.hits));
     // What fails already cannot tell one more failure.
     let all_pass = verdicts.iter().all(|verdicts| verdicts.failures.is_empty());

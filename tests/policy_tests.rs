@@ -50,7 +50,8 @@ fn the_policies_of_the_demo_are_tested_whole_with_and_without_its_proxies() {
 
 #[test]
 fn a_loosened_policy_fails_a_test_that_explains_itself() {
-    let folder = shop(|istio| istio.replace("        - /api/payments/process\n", "        - /api/payments/*\n"));
+    let folder =
+        shop(|istio| istio.replace("        - /api/payments/process\n", "        - /api/payments/*\n"));
     let tests = folder.path().join("tests.yaml");
     let report = folder.path().join("report.xml");
     let output = sidegate(&[&"test", &tests, &"--junit", &report]);
@@ -58,7 +59,10 @@ fn a_loosened_policy_fails_a_test_that_explains_itself() {
     let said = text(&output);
     assert!(said.contains("FAIL  order-service may not refund a payment"), "{said}");
     assert!(said.contains("expected: Deny") && said.contains("actual:   Allow"), "{said}");
-    assert!(said.contains("ALLOW AuthorizationPolicy ecommerce/payment-service-authz rule 0: holds"), "{said}");
+    assert!(
+        said.contains("ALLOW AuthorizationPolicy ecommerce/payment-service-authz rule 0: holds"),
+        "{said}"
+    );
     assert!(said.contains("istio.yaml:252:5"), "{said}");
     let xml = std::fs::read_to_string(report).unwrap();
     assert!(xml.contains("<testsuites tests=\"13\" failures=\"1\">"), "{xml}");
@@ -136,10 +140,12 @@ fn whole(change: impl Fn(&str) -> String) -> tempfile::TempDir {
 
 #[test]
 fn a_log_of_both_formats_tells_what_a_change_changes_and_what_it_cannot_tell() {
-    let (old, new) = (whole(str::to_owned), whole(|istio| istio.replace("sa/order-service", "sa/user-service")));
+    let (old, new) =
+        (whole(str::to_owned), whole(|istio| istio.replace("sa/order-service", "sa/user-service")));
     let requests = old.path().join("access.log");
     std::fs::write(&requests, log()).unwrap();
-    let output = sidegate(&[&"diff", &old.path(), &new.path(), &"--requests", &requests, &"--output", &"json"]);
+    let output =
+        sidegate(&[&"diff", &old.path(), &new.path(), &"--requests", &requests, &"--output", &"json"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let told = json(&output);
     let changes: Vec<_> = told["changes"]

@@ -86,18 +86,16 @@ fn compile(update: &Update) -> Vec<Finding> {
             problems.into_iter().map(|problem| (problem.origin.to_string(), problem.message))
         })
         .collect();
-    let problems = problems
-        .into_iter()
-        .map(|(origin, message)| Finding {
-            severity: Severity::Error,
-            code: "not-in-force",
-            object: None,
-            field: String::new(),
-            place: None,
-            // The origin is in words: object, field and place.
-            message: format!("{origin}: {message}"),
-            hint: String::new(),
-        });
+    let problems = problems.into_iter().map(|(origin, message)| Finding {
+        severity: Severity::Error,
+        code: "not-in-force",
+        object: None,
+        field: String::new(),
+        place: None,
+        // The origin is in words: object, field and place.
+        message: format!("{origin}: {message}"),
+        hint: String::new(),
+    });
     problems.chain(slow).collect()
 }
 

@@ -123,8 +123,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
 fn ask(args: &Args) -> Result<Question, String> {
     let text = |error: QuestionError| error.to_string();
     let lines = args.headers.iter().map(String::as_str);
-    let mut question =
-        Question::parse(&args.method, &args.url, lines).map_err(text)?.inbound(args.inbound);
+    let mut question = Question::parse(&args.method, &args.url, lines).map_err(text)?.inbound(args.inbound);
     if let Some(principal) = &args.principal {
         question = question.by(principal).map_err(text)?;
     }

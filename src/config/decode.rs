@@ -96,7 +96,9 @@ pub fn documents<T: DeserializeOwned + JsonSchema>(
         findings.extend(faults.into_iter().map(|fault| from_fault(file, None, fault)));
         for remark in fields::remarks_of::<T>(&outline) {
             let (message, hint) = match remark.about {
-                About::MergeKey => ("a merge key (`<<`) is not read".to_owned(), "write the fields out".to_owned()),
+                About::MergeKey => {
+                    ("a merge key (`<<`) is not read".to_owned(), "write the fields out".to_owned())
+                }
                 About::Unknown(Some(near)) => {
                     ("there is no such field".to_owned(), format!("write `{near}`, or remove it"))
                 }

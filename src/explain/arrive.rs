@@ -15,12 +15,7 @@ pub(super) enum Arrival {
     /// It speaks HTTP; whether TLS is ended here, so that the client may have proved who it is.
     Taken(Arc<Listener>, Arc<Http>, bool),
     /// It is closed.
-    Refused {
-        listener: Arc<Listener>,
-        why: String,
-        hint: &'static str,
-        origin: Origin,
-    },
+    Refused { listener: Arc<Listener>, why: String, hint: &'static str, origin: Origin },
     /// It is passed on unopened: nobody sees a request.
     Passed(Arc<Listener>),
     /// There is no listener for it.

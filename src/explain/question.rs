@@ -53,7 +53,9 @@ pub enum QuestionError {
     #[error("`{0}` is no principal; write it as in cluster.local/ns/shop/sa/cart")]
     Principal(String),
     /// The token.
-    #[error("the token is none: write it as three parts with dots between them, or the name of a file that holds it")]
+    #[error(
+        "the token is none: write it as three parts with dots between them, or the name of a file that holds it"
+    )]
     Token,
     /// Claims.
     #[error("the claims are no JSON object ({0}); write them as in '{{\"sub\": \"alice\"}}'")]

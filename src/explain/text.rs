@@ -64,8 +64,11 @@ impl Explanation {
 }
 
 fn decided(f: &mut fmt::Formatter<'_>, decided: &Decided) -> fmt::Result {
-    let by = if decided.by.is_empty() { "nothing forbids it" } else { &decided.by };
-    line(f, "decision", &format!("{:?}: {by}", decided.verdict), &decided.origin)?;
+    // Where there are no policies nobody decided anything.
+    if decided.by.is_empty() {
+        return Ok(());
+    }
+    line(f, "decision", &format!("{:?}: {}", decided.verdict, decided.by), &decided.origin)?;
     let Some(clause) = &decided.clause else { return Ok(()) };
     line(f, "  nearest", &clause.rule, "")?;
     line(f, "  clause", &clause.key, "")?;

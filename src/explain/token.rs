@@ -24,7 +24,8 @@ pub(super) fn ask(question: &Question, http: &Http, head: &mut Parts) -> Asked {
     let Some(settings) = http.port.read(filters::port::jwt) else {
         if question.claims().is_some() || question.has_token() {
             asked.notes.push(
-                "no RequestAuthentication holds here: nobody verifies a token, so policies see no claims".to_owned(),
+                "no RequestAuthentication holds here: nobody verifies a token, so policies see no claims"
+                    .to_owned(),
             );
         }
         return asked;
@@ -34,7 +35,8 @@ pub(super) fn ask(question: &Question, http: &Http, head: &mut Parts) -> Asked {
     let decision = match question.claims() {
         Some(claims) => {
             asked.notes.push(
-                "THE CLAIMS ARE TAKEN AS IF VERIFIED: no token was shown, and no signature was checked".to_owned(),
+                "THE CLAIMS ARE TAKEN AS IF VERIFIED: no token was shown, and no signature was checked"
+                    .to_owned(),
             );
             assume(settings, claims, question.time(), &mut trace)
         }

@@ -1,9 +1,7 @@
 //! Asks every stage of the data path in its order.
 
 use super::arrive::{Arrival, arrive, authority, destination};
-use super::{
-    Callee, Decided, Explanation, Outcome, Part, Question, Step, Verdict, Way, policy, token,
-};
+use super::{Callee, Decided, Explanation, Outcome, Part, Question, Step, Verdict, Way, policy, token};
 use crate::config::fields::nearest;
 use crate::filters;
 use crate::mesh::{self, Address, Balance, Discovery, EndpointAddress};

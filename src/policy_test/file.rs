@@ -118,8 +118,7 @@ impl Case {
         let host_line = (!named).then(|| format!("host: {asked}"));
         let method = request.method.as_deref().unwrap_or("GET");
         let url = format!("http://{host}:{port}{path}");
-        let mut question =
-            Question::parse(method, &url, lines.iter().chain(&host_line).map(String::as_str))?;
+        let mut question = Question::parse(method, &url, lines.iter().chain(&host_line).map(String::as_str))?;
         if let Some(principal) = &request.principal {
             question = question.by(principal)?;
         }
@@ -173,7 +172,11 @@ pub fn read(paths: &[PathBuf]) -> (Vec<Case>, Vec<Finding>) {
                 let mut reader = Reader { placement: &placement, at, findings: &mut findings };
                 if let Some(case) = reader.case(written, path) {
                     if let Some(other) = places.insert(case.name.clone(), case.place.clone()) {
-                        reader.error("name", format!("is the name of the test at {other}, too"), "give each its own");
+                        reader.error(
+                            "name",
+                            format!("is the name of the test at {other}, too"),
+                            "give each its own",
+                        );
                     }
                     cases.push(case);
                 }
@@ -228,7 +231,8 @@ impl Reader<'_> {
             }
         }
         let Expect { decision, by, status, route, subset, .. } = &written.expect;
-        let says = decision.is_some() || by.is_some() || status.is_some() || route.is_some() || subset.is_some();
+        let says =
+            decision.is_some() || by.is_some() || status.is_some() || route.is_some() || subset.is_some();
         if !says && self.findings.len() == before {
             let message = "expects nothing, so that the test cannot fail".to_owned();
             self.error("expect", message, "write `decision: Allow` or `decision: Deny`");

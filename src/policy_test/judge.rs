@@ -70,12 +70,7 @@ fn asks_caller(case: &Case, target: &Target) -> bool {
 }
 
 impl Verdicts {
-    fn question(
-        &mut self,
-        case: &Case,
-        target: &Target,
-        port: u16,
-    ) -> Option<crate::explain::Question> {
+    fn question(&mut self, case: &Case, target: &Target, port: u16) -> Option<crate::explain::Question> {
         case.question(&target.host, target.service_port, port)
             .map_err(|wrong| self.impossible("request", "", wrong.to_string()))
             .ok()
@@ -90,7 +85,13 @@ impl Verdicts {
         let asked = explanation.tokens.iter().chain(&explanation.policies);
         self.hits.extend(asked.filter(|step| step.held).map(|step| step.origin.clone()));
         // A rule that refuses a token does not hold, and decides.
-        self.hits.extend(explanation.decision.iter().filter(|decided| decided.clause.is_none()).map(|decided| decided.origin.clone()));
+        self.hits.extend(
+            explanation
+                .decision
+                .iter()
+                .filter(|decided| decided.clause.is_none())
+                .map(|decided| decided.origin.clone()),
+        );
     }
 
     /// What the side of the workload says: decision, who made it, status.
@@ -156,14 +157,19 @@ impl Verdicts {
             self.compare("route", target, expected.clone(), actual, found);
         }
         if let Some(expected) = &expect.subset {
-            let mut shares: Vec<String> =
-                found.destinations.iter().filter(|way| way.percent > 0.0).map(|way| subset(&way.cluster).to_owned()).collect();
+            let mut shares: Vec<String> = found
+                .destinations
+                .iter()
+                .filter(|way| way.percent > 0.0)
+                .map(|way| subset(&way.cluster).to_owned())
+                .collect();
             shares.dedup();
             let actual = match shares.as_slice() {
                 [only] => only.clone(),
                 [] => "no destination".to_owned(),
                 _ => {
-                    let share = |way: &crate::explain::Way| format!("{} {} %", subset(&way.cluster), way.percent);
+                    let share =
+                        |way: &crate::explain::Way| format!("{} {} %", subset(&way.cluster), way.percent);
                     found.destinations.iter().map(share).collect::<Vec<_>>().join(", ")
                 }
             };

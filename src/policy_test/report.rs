@@ -56,7 +56,8 @@ impl Report {
     /// Whether every rule is reached, and nothing could be left out.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        let nothing_left = |found: &Mutations| found.survivors.is_empty() && found.tried + found.invalid == found.of;
+        let nothing_left =
+            |found: &Mutations| found.survivors.is_empty() && found.tried + found.invalid == found.of;
         self.coverage.missed().next().is_none() && self.mutations.as_ref().is_none_or(nothing_left)
     }
 }
@@ -96,7 +97,13 @@ impl fmt::Display for Report {
         write!(f, "{} tests, {failed} failed; {hit} of {rules} rules reached", self.tests.len())?;
         match &self.mutations {
             Some(found) => {
-                write!(f, "; {} of {} things left out one by one, {} unnoticed", found.tried, found.of, found.survivors.len())
+                write!(
+                    f,
+                    "; {} of {} things left out one by one, {} unnoticed",
+                    found.tried,
+                    found.of,
+                    found.survivors.len()
+                )
             }
             None => Ok(()),
         }

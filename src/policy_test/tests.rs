@@ -61,9 +61,10 @@ fn a_deny_that_no_test_holds_on_to_is_told() {
     let deny = policy("no-admin", "{action: DENY, rules: [{to: [{operation: {paths: [/admin/*]}}]}]}");
     let report = report(&(allow("") + &deny), TWO);
     assert_eq!(report.failed(), 0, "{report}");
-    assert_eq!(report.coverage.missed().map(|rule| &*rule.rule).collect::<Vec<_>>(), [
-        "AuthorizationPolicy shop/no-admin rule 0"
-    ]);
+    assert_eq!(
+        report.coverage.missed().map(|rule| &*rule.rule).collect::<Vec<_>>(),
+        ["AuthorizationPolicy shop/no-admin rule 0"]
+    );
     // Without its paths it would refuse everything, which the first test notices.
     assert_eq!(unnoticed(&report), ["DENY: this AuthorizationPolicy shop/no-admin"]);
     assert!(!report.is_complete());
@@ -72,13 +73,15 @@ fn a_deny_that_no_test_holds_on_to_is_told() {
 #[test]
 fn a_condition_that_no_test_holds_on_to_is_told() {
     let report = report(&allow(", to: [{operation: {methods: [GET], paths: [/items]}}]"), TWO);
-    let field = |name| format!("ALLOW: spec.rules[0].to[0].operation.{name} of AuthorizationPolicy shop/cart");
+    let field =
+        |name| format!("ALLOW: spec.rules[0].to[0].operation.{name} of AuthorizationPolicy shop/cart");
     assert_eq!(unnoticed(&report), [field("methods"), field("paths")], "{report}");
 }
 
 #[test]
 fn rules_keep_their_numbers_while_one_is_left_out() {
-    let two = policy("cart", "{rules: [{to: [{operation: {paths: [/a]}}]}, {to: [{operation: {paths: [/b]}}]}]}");
+    let two =
+        policy("cart", "{rules: [{to: [{operation: {paths: [/a]}}]}, {to: [{operation: {paths: [/b]}}]}]}");
     let tests = "tests:\n\
         - {name: a, to: cart.shop, request: {path: /b, principal: a/ns/b/sa/c}, expect: {by: AuthorizationPolicy shop/cart rule 1}}\n\
         - {name: b, to: cart.shop, request: {path: /c, principal: a/ns/b/sa/c}, expect: {decision: Deny}}\n";
@@ -91,7 +94,10 @@ fn rules_keep_their_numbers_while_one_is_left_out() {
 
 #[test]
 fn claims_count_only_where_somebody_would_verify_a_token() {
-    let admins = policy("cart", "{selector: {matchLabels: {app: cart}}, rules: [{when: [{key: \"request.auth.claims[role]\", values: [admin]}]}]}");
+    let admins = policy(
+        "cart",
+        "{selector: {matchLabels: {app: cart}}, rules: [{when: [{key: \"request.auth.claims[role]\", values: [admin]}]}]}",
+    );
     let tests = "tests:\n- {name: admin, to: cart.shop, request: {principal: a/ns/b/sa/c, claims: {role: admin}}, expect: {decision: Allow}}\n";
     let without = report(&admins, tests);
     assert_eq!(without.failed(), 1);
@@ -102,7 +108,8 @@ fn claims_count_only_where_somebody_would_verify_a_token() {
     assert_eq!(with.failed(), 0, "{with}");
     for (claims, by) in [("iss: https://other", "rule 0"), ("aud: other", "rule 0"), ("exp: 1", "rule 0")] {
         let tests = tests.replace("role: admin", &format!("role: admin, {claims}"));
-        let tests = tests.replace("decision: Allow", &format!("decision: Deny, by: RequestAuthentication shop/r {by}"));
+        let tests = tests
+            .replace("decision: Allow", &format!("decision: Deny, by: RequestAuthentication shop/r {by}"));
         let refused = report(&(admins.clone() + tokens), &tests);
         assert_eq!(refused.failed(), 0, "{claims}: {refused}");
     }
@@ -120,8 +127,12 @@ fn every_workload_behind_a_service_is_asked() {
     let closed = policy("v2", "{selector: {matchLabels: {version: v2}}}");
     let config = service.to_owned() + &proxy("one", "v1") + &proxy("two", "v2") + &closed;
     let found = targets(&resources(&config), "cart.shop", None).unwrap();
-    assert_eq!(found.iter().map(super::Target::name).collect::<Vec<_>>(), ["Proxy shop/one", "Proxy shop/two"]);
-    let tests = "tests:\n- {name: a, to: cart.shop, request: {principal: a/ns/b/sa/c}, expect: {decision: Allow}}\n";
+    assert_eq!(
+        found.iter().map(super::Target::name).collect::<Vec<_>>(),
+        ["Proxy shop/one", "Proxy shop/two"]
+    );
+    let tests =
+        "tests:\n- {name: a, to: cart.shop, request: {principal: a/ns/b/sa/c}, expect: {decision: Allow}}\n";
     let report = report(&config, tests);
     let failures = &report.tests[0].failures;
     assert_eq!(failures.len(), 1, "{report}");
@@ -169,7 +180,8 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
         ("token: none", "request.token"),
         ("tls: none, principal: a/ns/b/sa/c", "request: a principal is proved by a certificate"),
     ] {
-        let text = format!("tests:\n- {{name: a, to: b.c, request: {{{request}}}, expect: {{decision: Deny}}}}\n");
+        let text =
+            format!("tests:\n- {{name: a, to: b.c, request: {{{request}}}, expect: {{decision: Deny}}}}\n");
         let (_, findings) = self::cases(&text);
         assert!(findings.join("\n").contains(field), "{request}: {findings:?}");
     }

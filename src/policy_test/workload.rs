@@ -83,7 +83,9 @@ pub fn targets(resources: &[Arc<Resource>], to: &str, port: Option<u16>) -> Resu
     let (labels, note) = match service {
         Some(service) if !service.selector.is_empty() => (service.selector.clone(), None),
         _ if named_by_policies(resources, &namespace).contains(&*short) => {
-            let note = format!("there is no Service {short} in {namespace}: taken as a workload with the label app={short}");
+            let note = format!(
+                "there is no Service {short} in {namespace}: taken as a workload with the label app={short}"
+            );
             ([("app", &*short)].into_iter().collect(), Some(note))
         }
         _ => return Err(unknown(resources, &short, &namespace)),
@@ -106,7 +108,11 @@ pub fn caller(
 ) -> Result<Arc<Resource>, String> {
     if let Some(from) = from {
         let targets = targets(resources, from, None)?;
-        return targets.into_iter().next().map(|target| target.proxy).ok_or_else(|| format!("`{from}` has no workload"));
+        return targets
+            .into_iter()
+            .next()
+            .map(|target| target.proxy)
+            .ok_or_else(|| format!("`{from}` has no workload"));
     }
     let parts: Vec<&str> = principal.unwrap_or_default().split('/').collect();
     let [_, "ns", namespace, "sa", account] = parts[..] else {
@@ -217,7 +223,8 @@ fn named_by_policies<'a>(resources: &'a [Arc<Resource>], namespace: &str) -> BTr
 
 fn unknown(resources: &[Arc<Resource>], short: &str, namespace: &str) -> String {
     let mut known = named_by_policies(resources, namespace);
-    let named = resources.iter().filter(|resource| matches!(resource.spec, Spec::Service(_) | Spec::Proxy(_)));
+    let named =
+        resources.iter().filter(|resource| matches!(resource.spec, Spec::Service(_) | Spec::Proxy(_)));
     known.extend(named.filter(|one| *one.key.namespace == *namespace).map(|one| &*one.key.name));
     let hint = match nearest(short, known.iter().copied()) {
         Some(near) => format!("; did you mean {near}.{namespace}?"),

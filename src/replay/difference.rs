@@ -112,7 +112,8 @@ impl Difference {
 
     pub(super) fn sorted(mut self) -> Self {
         let groups = std::mem::take(&mut self.groups);
-        let change = |((group, kind, old, new), count)| Change { group: Group { count, ..group }, kind, old, new };
+        let change =
+            |((group, kind, old, new), count)| Change { group: Group { count, ..group }, kind, old, new };
         self.changes = groups.into_iter().map(change).collect();
         self.changes.sort_by(|one, other| (one.kind, other.group.count).cmp(&(other.kind, one.group.count)));
         let unknown = std::mem::take(&mut self.unknown_groups);
@@ -136,7 +137,8 @@ impl Group {
             (None, None) => "-".to_owned(),
         };
         let path = entry.path.split('?').next().unwrap_or_default();
-        let path: Vec<&str> = path.split('/').map(|part| if names_one(part) { "{id}" } else { part }).collect();
+        let path: Vec<&str> =
+            path.split('/').map(|part| if names_one(part) { "{id}" } else { part }).collect();
         let (method, host) = (entry.method.clone(), entry.authority.clone());
         Self { caller, method, host, path: path.join("/"), count: 0 }
     }
@@ -197,6 +199,12 @@ impl fmt::Display for Difference {
             }
         }
         let changed: u64 = self.changes.iter().map(|change| change.group.count).sum::<u64>() + self.more;
-        write!(f, "{} requests: {changed} change, {} unknown, {} as before", self.requests, self.unknown, self.requests - changed - self.unknown)
+        write!(
+            f,
+            "{} requests: {changed} change, {} unknown, {} as before",
+            self.requests,
+            self.unknown,
+            self.requests - changed - self.unknown
+        )
     }
 }

@@ -57,7 +57,11 @@ impl fmt::Display for End {
                 f.write_str("to")?;
                 for (at, (cluster, percent)) in self.to.iter().enumerate() {
                     let comma = if at == 0 { "" } else { "," };
-                    if self.to.len() == 1 { write!(f, " {cluster}")? } else { write!(f, "{comma} {cluster} {percent:.0} %")? }
+                    if self.to.len() == 1 {
+                        write!(f, " {cluster}")?
+                    } else {
+                        write!(f, "{comma} {cluster} {percent:.0} %")?
+                    }
                 }
                 if self.route.is_empty() { Ok(()) } else { write!(f, " by route {}", self.route) }
             }
@@ -126,7 +130,11 @@ impl<'a> Side<'a> {
         let mut found = targets(self.resources, host, None).ok()?;
         if inbound {
             // Several workloads behind a service may have several policies.
-            return if found.len() == 1 { found.pop().map(|one| Placed { proxy: one.proxy, inbound }) } else { None };
+            return if found.len() == 1 {
+                found.pop().map(|one| Placed { proxy: one.proxy, inbound })
+            } else {
+                None
+            };
         }
         let namespace = found.first().map(|one| one.proxy.key.namespace.to_string())?;
         let proxy = caller(self.resources, None, entry.principal.as_deref(), &namespace).ok()?;
@@ -300,4 +308,3 @@ fn end(found: &Explanation) -> End {
         to: found.destinations.iter().map(|way| (way.cluster.clone(), way.percent)).collect(),
     }
 }
-

@@ -100,9 +100,11 @@ fn entry(value: impl Fn(&str) -> Option<String>) -> Entry {
     let text = |key| value(key).unwrap_or_default();
     let socket = |key: &str| value(key)?.parse::<SocketAddr>().ok();
     let shown = PRINCIPAL.iter().find_map(|key| value(key));
-    let principal = shown.map(|text| text.strip_prefix("spiffe://").map_or_else(|| text.clone(), str::to_owned));
+    let principal =
+        shown.map(|text| text.strip_prefix("spiffe://").map_or_else(|| text.clone(), str::to_owned));
     // Sidecars ask each other for `outbound_.80_._.cart.shop.svc.cluster.local`.
-    let mutual = principal.is_some() || value("requested_server_name").is_some_and(|name| name.starts_with("outbound"));
+    let mutual = principal.is_some()
+        || value("requested_server_name").is_some_and(|name| name.starts_with("outbound"));
     let client = value("downstream_remote_address");
     Entry {
         method: text("method"),

@@ -27,7 +27,8 @@ fn changes(old: &str, new: &str, log: &[String]) -> Difference {
 }
 
 fn json(method: &str, path: &str, principal: Option<&str>) -> String {
-    let peer = principal.map_or("null".to_owned(), |name| format!("\"spiffe://cluster.local/ns/shop/sa/{name}\""));
+    let peer =
+        principal.map_or("null".to_owned(), |name| format!("\"spiffe://cluster.local/ns/shop/sa/{name}\""));
     format!(
         "{{\"start_time\":\"2026-01-02T03:04:05.678Z\",\"method\":\"{method}\",\"path\":\"{path}\",\"response_code\":200,\
          \"authority\":\"cart.shop\",\"upstream_cluster\":\"inbound|8080||\",\"downstream_local_address\":\"10.0.0.9:8080\",\
@@ -56,7 +57,8 @@ fn both_formats_of_a_line_say_the_same() {
 
 #[test]
 fn what_is_no_line_of_either_format_is_none() {
-    for line in ["", "GET / HTTP/1.1", "{}", "{\"method\":", "[x] \"GET / HTTP/1.1", "{\"level\": \"info\"}"] {
+    for line in ["", "GET / HTTP/1.1", "{}", "{\"method\":", "[x] \"GET / HTTP/1.1", "{\"level\": \"info\"}"]
+    {
         assert_eq!(parse(line), None, "{line}");
     }
 }

@@ -155,3 +155,7 @@ impl Decider {
         self.way == Way::Lenient || matches.headers.len() == before
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -93,11 +93,7 @@ pub fn assume(
     judge(settings, opinion, trace)
 }
 
-fn judge(
-    settings: &[Compiled],
-    opinion: impl Fn(&Provider) -> Opinion,
-    trace: &mut impl Trace,
-) -> Decision {
+fn judge(settings: &[Compiled], opinion: impl Fn(&Provider) -> Opinion, trace: &mut impl Trace) -> Decision {
     let mut worst: Option<(Opinion, &Provider)> = None;
     for provider in settings.iter().flat_map(|compiled| &*compiled.providers) {
         let opinion = opinion(provider);

@@ -165,7 +165,8 @@ impl Provider {
         if let Some(audience) = self.audiences.first() {
             claims.entry("aud").or_insert_with(|| Value::from(&**audience));
         }
-        let (header, payload) = (encode(br#"{"alg":"RS256"}"#), encode(Value::Object(claims).to_string().as_bytes()));
+        let (header, payload) =
+            (encode(br#"{"alg":"RS256"}"#), encode(Value::Object(claims).to_string().as_bytes()));
         // The last part stands for the signature, which nobody asks for.
         let text = format!("{header}.{payload}.AA");
         let parsed = Parsed::new(&text)?;

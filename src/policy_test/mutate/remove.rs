@@ -18,11 +18,8 @@ pub(super) struct Removal {
 
 /// Everything that can be left out of a security object, one at a time; nothing of other objects, and of policies that only record.
 pub(super) fn removals(resource: &Resource) -> Vec<Removal> {
-    let mut all = vec![Removal {
-        what: format!("this {}", resource.key),
-        place: resource.place(""),
-        left: None,
-    }];
+    let mut all =
+        vec![Removal { what: format!("this {}", resource.key), place: resource.place(""), left: None }];
     let part = |field: &str, spec: Spec| Removal {
         what: format!("{field} of {}", resource.key),
         place: resource.place(field),
@@ -31,18 +28,22 @@ pub(super) fn removals(resource: &Resource) -> Vec<Removal> {
     match &resource.spec {
         Spec::PeerAuthentication(_) => {}
         Spec::RequestAuthentication(spec) => {
-            all.extend(of_tokens(spec).into_iter().map(|(field, left)| {
-                part(&field, Spec::RequestAuthentication(Box::new(left)))
-            }));
+            all.extend(
+                of_tokens(spec)
+                    .into_iter()
+                    .map(|(field, left)| part(&field, Spec::RequestAuthentication(Box::new(left)))),
+            );
         }
         Spec::AuthorizationPolicy(spec) => {
             let dry_run = resource.meta.annotations.get("istio.io/dry-run").is_some();
             if dry_run || spec.action == AuthorizationAction::Audit {
                 return Vec::new();
             }
-            all.extend(of_policy(spec).into_iter().map(|(field, left)| {
-                part(&field, Spec::AuthorizationPolicy(Box::new(left)))
-            }));
+            all.extend(
+                of_policy(spec)
+                    .into_iter()
+                    .map(|(field, left)| part(&field, Spec::AuthorizationPolicy(Box::new(left)))),
+            );
         }
         _ => return Vec::new(),
     }
@@ -87,20 +88,27 @@ fn of_policy(spec: &AuthorizationPolicy) -> Vec<(String, AuthorizationPolicy)> {
     let mut all = Vec::new();
     for (at, rule) in spec.rules.iter().enumerate() {
         let field = format!("spec.rules[{at}]");
-        let mut add = |field: String, mut rule: Rule| {
-            // A caller or an operation of which nothing is asked any more is any.
-            if rule.from.iter().any(|from| from.source.as_ref().is_none_or(|source| *source == PolicySource::default())) {
-                rule.from.clear();
-            }
-            if rule.to.iter().any(|to| to.operation.as_ref().is_none_or(|operation| *operation == Operation::default())) {
-                rule.to.clear();
-            }
-            let mut left = spec.clone();
-            if let Some(place) = left.rules.get_mut(at) {
-                *place = rule;
-                all.push((field, left));
-            }
-        };
+        let mut add =
+            |field: String, mut rule: Rule| {
+                // A caller or an operation of which nothing is asked any more is any.
+                if rule
+                    .from
+                    .iter()
+                    .any(|from| from.source.as_ref().is_none_or(|source| *source == PolicySource::default()))
+                {
+                    rule.from.clear();
+                }
+                if rule.to.iter().any(|to| {
+                    to.operation.as_ref().is_none_or(|operation| *operation == Operation::default())
+                }) {
+                    rule.to.clear();
+                }
+                let mut left = spec.clone();
+                if let Some(place) = left.rules.get_mut(at) {
+                    *place = rule;
+                    all.push((field, left));
+                }
+            };
         // The only rule of a DENY policy is the policy.
         if spec.rules.len() > 1 || spec.action == AuthorizationAction::Allow {
             add(field.clone(), silent());
