@@ -1,5 +1,6 @@
 //! Which way a request would take, and why: the same engine as the data path, asked without sending anything.
 
+mod access;
 mod arrive;
 mod keys;
 mod policy;
@@ -87,6 +88,8 @@ pub struct Decided {
     pub verdict: Verdict,
     /// `AuthorizationPolicy shop/cart rule 0`; `no ALLOW rule` when there are ALLOW policies and none of them allows it; empty when nothing had to.
     pub by: String,
+    /// The other rules that had to allow it, and do.
+    pub also: Vec<String>,
     /// Object, field and place.
     pub origin: String,
     /// Of a refusal because no rule holds: the first clause that fails of the rule that came nearest.

@@ -79,15 +79,17 @@ fn one(old: &mut Side<'_>, new: &mut Side<'_>, entry: &Entry, proxy: Option<&str
         // Its token was bad, and the rules that say so are the same.
         return;
     }
-    let (before, after) = (old.fate(entry, &before), new.fate(entry, &after));
-    match (before, after) {
-        (Fate::Known(before), Fate::Known(after)) if !same_tokens && (before.allowed || after.allowed) => {
+    match (old.fate(entry, &before), new.fate(entry, &after)) {
+        (Fate::Known(one), Fate::Known(other)) if !same_tokens && (one.allowed || other.allowed) => {
             // Rules about tokens refuse what policies would let pass.
             found.add_unknown(entry, std::iter::once("the token"));
         }
-        (Fate::Known(before), Fate::Known(after)) => found.add(entry, &before, &after),
-        (before, after) => {
-            found.add_unknown(entry, before.depends_on().chain(after.depends_on()));
+        (Fate::Known(one), Fate::Known(other))
+            if old.hangs_on_access(new, (&before, &one), (&after, &other)) =>
+        {
+            found.add_unknown(entry, std::iter::once("what AccessPolicy asks"));
         }
+        (Fate::Known(one), Fate::Known(other)) => found.add(entry, &one, &other),
+        (one, other) => found.add_unknown(entry, one.depends_on().chain(other.depends_on())),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::question::{Question, Tls};
-use super::{Clause, Decided, Outcome, Step, Verdict, walk};
+use super::{Clause, Decided, Outcome, Step, Verdict, access, walk};
 use crate::filters;
 use crate::snapshot::{Http, Listener};
 use filter_api::{ConnectionFacts, Peer, Protocol, TlsFacts, Token, TraceStep};
@@ -20,21 +20,18 @@ pub(super) struct Asked {
     pub(super) refusal: Option<Outcome>,
 }
 
-/// Asks them. Who asks has the principal of the question, and the token that was verified.
+/// Asks them. Who asks has the principal of the question, and the token that was verified. A rule that allows may add headers.
 pub(super) fn ask(
     question: &Question,
-    (listener, ended): (&Listener, bool),
     http: &Http,
-    (head, token): (&Parts, Option<&Token>),
-    (client, local): (IpAddr, SocketAddr),
+    (head, token): (&mut Parts, Option<&Token>),
+    (connection, client): (&ConnectionFacts, IpAddr),
 ) -> Asked {
     let mut steps = Vec::new();
     let mut decided = allowed(None);
-    let settings = http.port.read(filters::port::authorization).into_iter().flatten();
-    let connection = connection(question, (listener, ended), local);
     let request = RequestAttributes { head, token };
-    let attributes = Attributes { connection: &connection, client, request: Some(request) };
-    for compiled in settings {
+    let attributes = Attributes { connection, client, request: Some(request) };
+    for compiled in http.port.read(filters::port::authorization).into_iter().flatten() {
         let mut trace: Vec<TraceStep> = Vec::new();
         let decision = decide(compiled, &attributes, &mut trace);
         steps.extend(trace.iter().map(walk::step));
@@ -53,6 +50,15 @@ pub(super) fn ask(
             }
         }
     }
+    let more = access::ask(http, (head, token), (connection, client), question.time());
+    steps.extend(more.steps);
+    if more.refusal.is_some() {
+        return Asked { steps, decided: more.decided, refusal: more.refusal };
+    }
+    if !more.decided.by.is_empty() {
+        let before = std::mem::replace(&mut decided, more.decided);
+        decided.also.extend((!before.by.is_empty()).then_some(before.by));
+    }
     Asked { steps, decided, refusal: None }
 }
 
@@ -61,6 +67,7 @@ fn allowed(rule: Option<&RuleRef<'_>>) -> Decided {
         verdict: Verdict::Allow,
         by: rule.map(ToString::to_string).unwrap_or_default(),
         origin: rule.map(|rule| rule.origin().to_string()).unwrap_or_default(),
+        also: Vec::new(),
         clause: None,
     }
 }
@@ -81,10 +88,11 @@ fn denied(denial: &Denial<'_>) -> Decided {
         }
         Denial::Unjudged(_) => ("it cannot be judged".to_owned(), String::new(), None),
     };
-    Decided { verdict: Verdict::Deny, by, origin, clause }
+    Decided { verdict: Verdict::Deny, by, also: Vec::new(), origin, clause }
 }
 
-fn connection(
+/// The connection of who asks.
+pub(super) fn connection(
     question: &Question,
     (listener, ended): (&Listener, bool),
     local: SocketAddr,
@@ -92,7 +100,8 @@ fn connection(
     let remote = SocketAddr::new(question.peer(), 0);
     let peer = || Peer {
         principal: question.principal().cloned(),
-        not_before: SystemTime::UNIX_EPOCH,
+        // As young as one can be.
+        not_before: question.time(),
         not_after: SystemTime::UNIX_EPOCH,
         subject: "".into(),
         uris: Arc::new([]),

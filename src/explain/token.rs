@@ -91,7 +91,13 @@ impl Asked {
 }
 
 fn decided(origin: &Origin) -> Decided {
-    Decided { verdict: Verdict::Deny, by: rule_name(origin), origin: origin.to_string(), clause: None }
+    Decided {
+        verdict: Verdict::Deny,
+        by: rule_name(origin),
+        also: Vec::new(),
+        origin: origin.to_string(),
+        clause: None,
+    }
 }
 
 /// `RequestAuthentication shop/tokens rule 0`.

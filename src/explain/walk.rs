@@ -1,7 +1,9 @@
 //! Asks every stage of the data path in its order.
 
 use super::arrive::{Arrival, arrive, authority, destination};
-use super::{Callee, Decided, Explanation, Outcome, Part, Question, Step, Verdict, Way, policy, token};
+use super::{
+    Callee, Decided, Explanation, Outcome, Part, Question, Step, Verdict, Way, access, policy, token,
+};
 use crate::config::fields::nearest;
 use crate::filters;
 use crate::mesh::{self, Address, Balance, Discovery, EndpointAddress};
@@ -37,7 +39,8 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
             found.listener = Some(part(&listener));
             let by = origin.object_name().map(ToString::to_string).unwrap_or_default();
             let origin = origin.to_string();
-            found.decision = Some(Decided { verdict: Verdict::Deny, by, origin, clause: None });
+            found.decision =
+                Some(Decided { verdict: Verdict::Deny, by, also: Vec::new(), origin, clause: None });
             found.outcome = Outcome::Refused { status: 0, flag: "NR", why, hint: hint.to_owned() };
             return found;
         }
@@ -67,6 +70,9 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         return found;
     }
     found.canonical = differences(&before, &head);
+    let canonical = head.clone();
+    let connection = policy::connection(question, (&listener, ended), destination(question));
+    access::strip(&http, &mut head, &connection);
     let tokens = token::ask(question, &http, &mut head);
     found.tokens = tokens.steps;
     found.notes.extend(tokens.notes);
@@ -75,8 +81,8 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         found.outcome = outcome;
         return found;
     }
-    let request = (&head, tokens.token.as_deref());
-    let asked = policy::ask(question, (&listener, ended), &http, request, (client, destination(question)));
+    let asked = policy::ask(question, &http, (&mut head, tokens.token.as_deref()), (&connection, client));
+    found.canonical.extend(differences(&canonical, &head));
     found.policies = asked.steps;
     found.decision = Some(asked.decided);
     if let Some(refusal) = asked.refusal {

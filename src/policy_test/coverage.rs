@@ -31,6 +31,7 @@ impl Coverage {
         for resource in resources {
             let (count, list) = match &resource.spec {
                 Spec::AuthorizationPolicy(spec) => (spec.rules.len(), "spec.rules"),
+                Spec::AccessPolicy(spec) => (spec.rules.len(), "spec.rules"),
                 Spec::RequestAuthentication(spec) => (spec.jwt_rules.len(), "spec.jwtRules"),
                 _ => continue,
             };

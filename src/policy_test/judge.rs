@@ -117,10 +117,17 @@ impl Verdicts {
             self.compare("decision", target, format!("{expected:?}"), actual, found);
         }
         if let Some(expected) = &expect.by {
-            let actual = decided.map(|decided| decided.by.clone()).unwrap_or_default();
-            // The rule may be left out.
-            let whole = actual.strip_prefix(expected.as_str()).is_some_and(|rest| rest.starts_with(" rule "));
-            let actual = if whole { expected.clone() } else { actual };
+            let mut all =
+                decided.into_iter().flat_map(|decided| std::iter::once(&decided.by).chain(&decided.also));
+            // What stands after the object may be left out: the rule, for one.
+            let meant = |by: &String| {
+                by.strip_prefix(expected.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            };
+            let actual = match all.clone().any(meant) {
+                true => expected.clone(),
+                false => all.next().cloned().unwrap_or_default(),
+            };
             self.compare("by", target, expected.clone(), actual, found);
         }
         if let Some(expected) = expect.status {

@@ -201,3 +201,23 @@ fn junit_holds_whatever_a_name_or_explanation_holds() {
     let opened = xml.matches("<test").count() + xml.matches("<failure ").count();
     assert_eq!(opened, xml.matches("</").count(), "{xml}");
 }
+
+#[test]
+fn access_policies_are_tested_by_time_effect_and_rule() {
+    let config = "apiVersion: sidegate.io/v1alpha1\nkind: AccessPolicy\nmetadata: {name: hours, namespace: shop}\n\
+        spec:\n  selector: {matchLabels: {app: cart}}\n  rules:\n\
+        \x20 - {name: office, when: [{key: request.time, within: {from: \"08:00\", to: \"18:00\"}}], effect: Allow}\n\
+        \x20 - {name: admin, match: [{paths: [\"/admin/*\"]}], effect: StepUp}\n";
+    let test = |name: &str, path: &str, hour: u8, expect: &str| {
+        format!(
+            "- {{name: {name}, to: cart.shop, request: {{path: {path}, principal: t/ns/shop/sa/web, time: \"2026-01-05T{hour}:00:00Z\"}}, expect: {{{expect}}}}}\n"
+        )
+    };
+    let tests = "tests:\n".to_owned()
+        + &test("by day", "/items", 12, "decision: Allow, by: AccessPolicy shop/hours rule 0")
+        + &test("at night", "/items", 23, "decision: Deny, by: AccessPolicy shop/hours default, status: 403")
+        + &test("admin", "/admin/x", 23, "decision: StepUp, by: AccessPolicy shop/hours rule 1, status: 401");
+    let report = report(config, &tests);
+    assert_eq!((report.failed(), report.coverage.hit()), (0, 2), "{report}");
+    assert_eq!(unnoticed(&report), [""; 0]);
+}

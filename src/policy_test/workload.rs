@@ -199,6 +199,7 @@ fn named_by_policies<'a>(resources: &'a [Arc<Resource>], namespace: &str) -> BTr
         let owner = &*resource.key.namespace;
         let selector = match &resource.spec {
             Spec::AuthorizationPolicy(spec) => spec.selector.as_ref(),
+            Spec::AccessPolicy(spec) => spec.selector.as_ref(),
             Spec::PeerAuthentication(spec) => spec.selector.as_ref(),
             Spec::RequestAuthentication(spec) => spec.selector.as_ref(),
             _ => None,

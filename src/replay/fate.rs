@@ -7,6 +7,7 @@ use crate::config::resources::proxy::{Interception, Proxy, Role};
 use crate::config::resources::{ObjectKey, Resource, Spec};
 use crate::config::translate::{Input, translate};
 use crate::explain::{Explanation, Outcome, Question, Tls, Verdict, explain};
+use crate::filters::PortSettings;
 use crate::mesh::{Address, ChainProtocol, Direction, Mesh};
 use crate::policy_test::{caller, targets};
 use crate::snapshot::Snapshot;
@@ -58,9 +59,9 @@ impl fmt::Display for End {
                 for (at, (cluster, percent)) in self.to.iter().enumerate() {
                     let comma = if at == 0 { "" } else { "," };
                     if self.to.len() == 1 {
-                        write!(f, " {cluster}")?
+                        write!(f, " {cluster}")?;
                     } else {
-                        write!(f, "{comma} {cluster} {percent:.0} %")?
+                        write!(f, "{comma} {cluster} {percent:.0} %")?;
                     }
                 }
                 if self.route.is_empty() { Ok(()) } else { write!(f, " by route {}", self.route) }
@@ -90,6 +91,9 @@ pub(super) struct Side<'a> {
 struct Same {
     all: bool,
     tokens: bool,
+    access: bool,
+    /// Whether there are access policies at all.
+    any_access: bool,
 }
 
 #[derive(Clone)]
@@ -180,6 +184,20 @@ impl<'a> Side<'a> {
         !own.inbound || self.compared(other, own, its).tokens
     }
 
+    /// Whether an outcome hangs on access policies: they differ and there is something to refuse, or they may have refused what now changes.
+    pub(super) fn hangs_on_access(
+        &mut self,
+        other: &mut Side<'_>,
+        (own, before): (&Placed, &End),
+        (its, after): (&Placed, &End),
+    ) -> bool {
+        if !own.inbound {
+            return false;
+        }
+        let same = self.compared(other, own, its);
+        (!same.access && (before.allowed || after.allowed)) || (same.any_access && before != after)
+    }
+
     fn compared(&mut self, other: &mut Side<'_>, own: &Placed, its: &Placed) -> Same {
         let key = (own.proxy.key.clone(), its.proxy.key.clone());
         if let Some(known) = self.compared.get(&key) {
@@ -189,6 +207,8 @@ impl<'a> Side<'a> {
         let same = Same {
             all: own.listeners == its.listeners && own.routes == its.routes && own.clusters == its.clusters,
             tokens: token_rules(&own).eq(token_rules(&its)),
+            access: access_policies(&own).eq(access_policies(&its)),
+            any_access: access_policies(&own).chain(access_policies(&its)).next().is_some(),
         };
         self.compared.insert(key, same);
         same
@@ -255,13 +275,21 @@ fn is_gateway(resource: &Resource) -> bool {
 
 /// The rules about tokens, chain by chain.
 fn token_rules(mesh: &Mesh) -> impl Iterator<Item = &Vec<filter_jwt::Settings>> {
+    filters(mesh).map(|filters| &filters.jwt).filter(|rules| !rules.is_empty())
+}
+
+/// The access policies, chain by chain.
+fn access_policies(mesh: &Mesh) -> impl Iterator<Item = &Vec<filter_authorization::access::Settings>> {
+    filters(mesh).map(|filters| &filters.access).filter(|policies| !policies.is_empty())
+}
+
+fn filters(mesh: &Mesh) -> impl Iterator<Item = &PortSettings> {
     let chains =
         mesh.listeners.values().flat_map(|listener| listener.chains.iter().chain(&listener.default_chain));
-    let rules = chains.filter_map(|chain| match &chain.protocol {
-        ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } => Some(&http.filters.jwt),
+    chains.filter_map(|chain| match &chain.protocol {
+        ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } => Some(&http.filters),
         ChainProtocol::Tcp(_) | ChainProtocol::Refuse(_) => None,
-    });
-    rules.filter(|rules| !rules.is_empty())
+    })
 }
 
 /// The request of a line, as far as the line tells.

@@ -129,3 +129,25 @@ fn lines_that_cannot_be_asked_about_are_counted() {
     assert_eq!(counts, [5, 2, 1, 1, 1], "{found}");
     assert_eq!(found.changes.len(), 1);
 }
+
+#[test]
+fn what_access_policies_ask_is_unknown_unless_nothing_changes_before_them() {
+    let access = |effect: &str| {
+        format!(
+            "---\napiVersion: sidegate.io/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: x, namespace: shop}}\n\
+             spec: {{rules: [{{when: [{{key: risk.score, below: 0.3}}], effect: {effect}}}]}}\n"
+        )
+    };
+    let allow = policy("{rules: [{to: [{operation: {paths: [/a]}}]}]}");
+    let other = policy("{rules: [{to: [{operation: {paths: [/b]}}]}]}");
+    let log = json("GET", "/a", Some("web")) + "\n" + &json("GET", "/c", Some("web"));
+    let unknown = |old: &str, new: &str| {
+        let found = replay(&resources(old), &resources(new), &mut log.as_bytes(), None).unwrap();
+        assert!(!found.changes(), "{found}");
+        found.unknown
+    };
+    let [one, two] = [access("Allow"), access("Deny")];
+    assert_eq!(unknown(&(allow.clone() + &one), &(allow.clone() + &two)), 1, "nobody lets the other through");
+    assert_eq!(unknown(&(allow.clone() + &one), &(other + &one)), 1, "it may have been refused before");
+    assert_eq!(unknown(&(allow.clone() + &one), &(allow + &one)), 0);
+}

@@ -67,6 +67,9 @@ impl Decider {
     fn http(&mut self, http: &mut HttpChain) {
         // Whether there was a token, and a good one, is not in the log: who replays compares these rules as they stand.
         http.filters.jwt.clear();
+        // Nor is most of what access policies ask.
+        http.filters.arrival.clear();
+        http.filters.access.clear();
         for settings in &mut http.filters.authorization {
             let policies = settings.policies.iter().map(|policy| self.policy(policy.clone()));
             settings.policies = Arc::new(policies.collect());

@@ -3,6 +3,8 @@
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, From, Operation, PolicySource, RequestAuthentication, Rule,
 };
+use crate::config::resources::own::access_policy::{AccessCondition, AccessPolicy, AccessRule};
+use crate::config::resources::own::common::Mode;
 use crate::config::resources::{Resource, Spec};
 use crate::config::spans::Place;
 
@@ -45,6 +47,16 @@ pub(super) fn removals(resource: &Resource) -> Vec<Removal> {
                     .map(|(field, left)| part(&field, Spec::AuthorizationPolicy(Box::new(left)))),
             );
         }
+        Spec::AccessPolicy(spec) => {
+            if spec.mode != Mode::Enforce {
+                return Vec::new();
+            }
+            all.extend(
+                of_access(spec)
+                    .into_iter()
+                    .map(|(field, left)| part(&field, Spec::AccessPolicy(Box::new(left)))),
+            );
+        }
         _ => return Vec::new(),
     }
     if let Some(action) = action(resource) {
@@ -78,6 +90,49 @@ fn of_tokens(spec: &RequestAuthentication) -> Vec<(String, RequestAuthentication
         if let Some(rule) = left.jwt_rules.get_mut(at).filter(|rule| !rule.audiences.is_empty()) {
             rule.audiences.clear();
             all.push((format!("{field}.audiences"), left));
+        }
+    }
+    all
+}
+
+/// Rules are silenced as those of AuthorizationPolicy are; then what they ask for is left out, and what holds for the whole policy.
+fn of_access(spec: &AccessPolicy) -> Vec<(String, AccessPolicy)> {
+    let mut all = Vec::new();
+    for (at, rule) in spec.rules.iter().enumerate() {
+        let field = format!("spec.rules[{at}]");
+        let mut add = |field: String, change: &dyn Fn(&mut AccessRule)| {
+            let mut left = spec.clone();
+            if let Some(rule) = left.rules.get_mut(at) {
+                change(rule);
+                all.push((field, left));
+            }
+        };
+        let nobody = AccessCondition {
+            key: "source.principal".to_owned(),
+            values: vec!["-".to_owned()],
+            ..AccessCondition::default()
+        };
+        add(field.clone(), &|rule| rule.when.push(nobody.clone()));
+        for condition in 0..rule.when.len() {
+            add(format!("{field}.when[{condition}]"), &|rule| drop(rule.when.remove(condition)));
+        }
+        for one in 0..rule.matches.len() {
+            add(format!("{field}.match[{one}]"), &|rule| drop(rule.matches.remove(one)));
+        }
+    }
+    for one in 0..spec.permissions.len() {
+        let mut left = spec.clone();
+        left.permissions.remove(one);
+        all.push((format!("spec.permissions[{one}]"), left));
+    }
+    for (name, change) in [
+        ("maxTokenAge", (|spec| spec.session.max_token_age = None) as fn(&mut AccessPolicy)),
+        ("maxCertificateAge", |spec| spec.session.max_certificate_age = None),
+    ] {
+        let mut left = spec.clone();
+        change(&mut left);
+        if left != *spec {
+            all.push((format!("spec.session.{name}"), left));
         }
     }
     all
