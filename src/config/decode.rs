@@ -224,6 +224,14 @@ impl Report<'_> {
         self.add(Severity::Warning, code, field, message.into(), hint.into());
     }
 
+    /// Whether a field, or one within it, was found to be wrong already.
+    #[must_use]
+    pub fn is_wrong(&self, field: &str) -> bool {
+        let wrong =
+            |finding: &Finding| finding.severity == Severity::Error && finding.field.starts_with(field);
+        self.findings.iter().any(wrong)
+    }
+
     /// Whether a field was written at all.
     #[must_use]
     pub fn has(&self, field: &str) -> bool {
