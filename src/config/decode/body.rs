@@ -78,9 +78,10 @@ impl Decoder<'_, '_> {
 
     fn mesh(&mut self, text: &str) -> Option<Spec> {
         const FIELD: &str = "data.mesh";
-        let (documents, fault) = spans::read(text);
-        let faults = fault.into_iter().chain(documents.iter().flat_map(|document| document.faults.clone()));
-        for fault in faults {
+        let (documents, broken) = spans::read(text);
+        let broken = broken.into_iter().flat_map(|broken| broken.faults.into_iter().chain([broken.fault]));
+        let faults = documents.iter().flat_map(|document| document.faults.clone());
+        for fault in broken.chain(faults) {
             let message = format!("line {} of the text: {}", fault.line, fault.message);
             self.report.error(fault.code, FIELD, message, fault.hint);
         }

@@ -1,6 +1,7 @@
 //! The shape of one document: which fields were written, and where.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// The shape of one document: which fields were written, and where.
 ///
@@ -19,8 +20,11 @@ pub enum Value {
     /// The indexes of the items.
     Sequence(Vec<usize>),
     /// Key, index of the key's place, index of the value.
-    Mapping(Vec<(Box<str>, usize, usize)>),
+    Mapping(Vec<Entry>),
 }
+
+/// Key, index of the key's place, index of the value.
+pub type Entry = (Box<str>, usize, usize);
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,14 @@ struct Node {
 impl Outline {
     /// The index of the whole document.
     pub const ROOT: usize = 0;
+
+    /// An outline of which nothing is known but its line, from 1.
+    #[must_use]
+    pub fn at(line: u32) -> Self {
+        let mut outline = Self::default();
+        outline.push(line, 1, Value::Mapping(Vec::new()));
+        outline
+    }
 
     pub(super) fn push(&mut self, line: u32, column: u32, value: Value) -> usize {
         self.nodes.push(Node { line, column, value });
@@ -65,21 +77,40 @@ impl Outline {
         part
     }
 
+    /// The document with some of the entries of its top alone, by their order.
+    #[must_use]
+    pub fn with_entries(&self, range: Range<usize>) -> Self {
+        let mut part = Self::default();
+        let entries = match self.value(Self::ROOT) {
+            Some(Value::Mapping(entries)) => entries.get(range).unwrap_or_default(),
+            _ => &[],
+        };
+        let (line, column) = self.position(entries.first().map_or(Self::ROOT, |(_, place, _)| *place));
+        part.push(line, column, Value::Mapping(Vec::new()));
+        let copied = self.copy_entries(entries, &mut part);
+        if let Some(value) = part.value_mut(Self::ROOT) {
+            *value = Value::Mapping(copied);
+        }
+        part
+    }
+
+    fn copy_entries(&self, entries: &[Entry], to: &mut Self) -> Vec<Entry> {
+        let copy = |(key, place, value): &Entry| {
+            let (line, column) = self.position(*place);
+            (key.clone(), to.push(line, column, Value::Scalar(Box::default(), true)), self.copy(*value, to))
+        };
+        entries.iter().map(copy).collect()
+    }
+
     fn copy(&self, from: usize, to: &mut Self) -> usize {
         let (line, column) = self.position(from);
-        let scalar = |key: &str| Value::Scalar(key.into(), true);
-        let at = to.push(line, column, self.value(from).cloned().unwrap_or_else(|| scalar("")));
+        let nothing = || Value::Scalar(Box::default(), true);
+        let at = to.push(line, column, self.value(from).cloned().unwrap_or_else(nothing));
         let copied = match self.value(from) {
             Some(Value::Sequence(items)) => {
                 Value::Sequence(items.iter().map(|item| self.copy(*item, to)).collect())
             }
-            Some(Value::Mapping(entries)) => {
-                let entries = entries.iter().map(|(key, place, value)| {
-                    let (line, column) = self.position(*place);
-                    (key.clone(), to.push(line, column, scalar("")), self.copy(*value, to))
-                });
-                Value::Mapping(entries.collect())
-            }
+            Some(Value::Mapping(entries)) => Value::Mapping(self.copy_entries(entries, to)),
             Some(Value::Scalar(..)) | None => return at,
         };
         if let Some(value) = to.value_mut(at) {
