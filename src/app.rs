@@ -6,6 +6,7 @@ mod dns;
 mod jwks;
 mod keys;
 mod pages;
+mod reporting;
 mod restart;
 mod said;
 mod status;
@@ -27,7 +28,7 @@ use crate::identity::Places;
 use crate::mesh::{Direction, Mesh, ObjectName, Origin};
 use crate::snapshot::Problem;
 use crate::telemetry::logging::Levels;
-use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
+use crate::telemetry::metrics::{self, BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
 use jwks::JwksRefresh;
 use restart::AtStart;
@@ -125,6 +126,9 @@ impl App {
         };
         let count = settings.workers.map_or_else(cpus::available, |workers| workers.max(1) as usize);
         let registry = Registry::new(RegistryLimits::default());
+        if let Some(levels) = &options.levels {
+            metrics::show_lost_own_log_lines(&registry, levels.lost().clone());
+        }
         let build = registry.series(&BUILD, &["proxy", env!("CARGO_PKG_VERSION")]);
         registry.set(&build, BUILD.scalar(0), 1);
         let workers = Workers::start(count, &registry)
@@ -173,8 +177,16 @@ impl App {
             tokio::select! {
                 _ = stop.recv() => break,
                 () = self.status.quit_requested() => break,
-                () = self.watcher.changed() => self.reload().await,
-                () = looking => self.reload().await,
+                () = async {
+                    tokio::select! {
+                        () = self.watcher.changed() => {}
+                        () = looking => {}
+                    }
+                } => tokio::select! {
+                    // What a reload waits for must not keep us from going away.
+                    _ = stop.recv() => break,
+                    () = self.reload() => {}
+                },
                 Ok(()) = drains.changed() => {
                     let graceful = drains.borrow_and_update().is_some_and(|request| request.graceful);
                     let propagation = if graceful { self.drain.propagation.into() } else { Duration::ZERO };
@@ -221,11 +233,19 @@ impl App {
         self.resource = resource.clone();
         let mut all = update.findings.clone();
         let mut places = Places::default();
+        let mut unusable = Vec::new();
         if let Spec::Proxy(settings) = &resource.spec {
             places = keys::places(settings, &resource);
             self.drain = settings.drain.clone();
             self.workers.shared().set_max_connections(settings.limits.max_connections);
             all.extend(self.at_start.findings(&resource, settings));
+            match reporting::reporting(settings, &resource) {
+                Ok((reporting, problem)) => {
+                    self.workers.shared().set_reporting(reporting);
+                    unusable.extend(problem);
+                }
+                Err(error) => unusable.push(format!("{error}; what is hidden stays as it was")),
+            }
         }
         let fetching = match &resource.spec {
             Spec::Proxy(settings) => jwks::Settings::new(settings),
@@ -240,9 +260,9 @@ impl App {
         let Output { mesh, findings, .. } = output;
         all.extend(findings);
         self.mesh = mesh.clone();
-        let unusable = self.load_keys(places, &mesh).await;
+        unusable.extend(self.load_keys(places, &mesh).await);
         let mut problems = self.workers.apply(mesh).await;
-        problems.extend(unusable);
+        problems.extend(unusable.into_iter().map(|message| Problem { origin: self.origin(), message }));
         let snapshot = self.workers.shared().snapshot();
         self.dns.reconcile(&snapshot);
         self.jwks.reconcile(&snapshot, fetching);
@@ -284,20 +304,16 @@ impl App {
     }
 
     /// Loads what the mesh needs to speak TLS before it is in force.
-    async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<Problem> {
+    async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<String> {
         let keyring = self.workers.shared().keyring().clone();
-        let origin = Origin::object(
-            ObjectName {
-                kind: Kind::Proxy.name().into(),
-                namespace: self.key.namespace.clone(),
-                name: self.key.name.clone(),
-            },
-            "spec",
-            None,
-        );
         let mesh = mesh.clone();
-        let unusable = blocking(move || keyring.configure(&places, &mesh)).await;
-        unusable.into_iter().map(|message| Problem { origin: origin.clone(), message }).collect()
+        blocking(move || keyring.configure(&places, &mesh)).await
+    }
+
+    /// The Proxy, as the origin of what cannot be used of it.
+    fn origin(&self) -> Origin {
+        let (kind, ObjectKey { namespace, name, .. }) = (Kind::Proxy.name().into(), self.key.clone());
+        Origin::object(ObjectName { kind, namespace, name }, "spec", None)
     }
 
     /// The Proxy is not among the objects any more: nothing says what they are to it, so all stays as it was.
@@ -341,6 +357,7 @@ impl App {
         })
         .await;
         // What the application still does on its way out has its answers; now the outbound side may go.
+        shared.set_outbound_draining();
         self.workers.drain(Direction::Outbound, Duration::ZERO).await;
         wait_until(left(began), || shared.connections(Direction::Outbound) == 0).await;
         let lost: u32 = [Direction::Inbound, Direction::Gateway, Direction::Outbound]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::config::finding::{Finding, Severity};
 use crate::config::resources::istio::common::{MatchLabels, TargetReference};
-use crate::config::resources::{Closed, Meta, ObjectKey, Placement, Resource, Spec};
+use crate::config::resources::own::common::Mode;
+use crate::config::resources::{Closed, Kind, Meta, ObjectKey, Placement, Resource, Spec};
 use crate::config::spans::{Outline, Value};
 use crate::mesh::Labels;
 
@@ -18,10 +19,15 @@ pub(super) fn stand_in(
     placement: &Arc<Placement>,
     findings: &[Finding],
 ) -> Option<Arc<Resource>> {
-    if !key.kind.closes() {
+    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+    // One in shadow would have changed nothing.
+    let doubtful = |error: &Finding| matches!(&*error.field, "" | "spec" | "spec.mode");
+    let shadow = key.kind == Kind::AccessPolicy
+        && outline.text("spec.mode") == Some("Shadow")
+        && !errors().any(doubtful);
+    if !key.kind.closes() || shadow {
         return None;
     }
-    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
     // What is wrong with the scope itself, or with all of the object, leaves nothing to rely on.
     let readable = errors().all(|error| {
         let field = error.field.as_str();
@@ -51,6 +57,8 @@ pub(in crate::config) fn close(key: ObjectKey, valid: &Resource, message: String
             (&spec.selector, one(&spec.target_ref), spec.target_refs.clone())
         }
         Spec::PeerAuthentication(spec) => (&spec.selector, Vec::new(), Vec::new()),
+        Spec::AccessPolicy(spec) if spec.mode == Mode::Shadow => return None,
+        Spec::AccessPolicy(spec) => (&spec.selector, Vec::new(), Vec::new()),
         Spec::Closed(spec) => {
             let closed = Closed { message, ..Closed::clone(spec) };
             return Some(resource(&key, closed, &valid.placement));
