@@ -127,14 +127,23 @@ fn single(file: &Arc<Path>, document: Document, strictness: Strictness, reading:
     let place = placement.place("");
     let faults = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault));
     let mut findings: Vec<_> = faults.chain(wrong).collect();
-    let mut report = Report { key: &key, outline: &outline, placement: &placement, findings: &mut findings };
+    let mut report =
+        Report { key: &key, outline: &outline, placement: &placement, strictness, findings: &mut findings };
     report.marks(strictness);
     let mut resource = None;
-    // A document with duplicate keys has no single meaning, so nothing further can be said about it.
-    if !report.is_rejected() {
-        resource = body::body(&mut report);
+    // What is wrong as a whole has no single meaning, so nothing further can be said about it.
+    let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let mut wrong: Vec<String> = errors.map(|error| error.field.clone()).collect();
+    if !wrong.iter().any(|field| matches!(&**field, "" | "metadata" | "spec")) {
+        resource = body::body(&mut report, &mut wrong);
         if let Some(resource) = &resource {
+            let known = report.findings.len();
             validate::validate(resource, &mut report);
+            // What is said of a field besides may come of what is wrong.
+            let consequence =
+                |finding: &Finding| wrong.iter().any(|wrong| body::is_related(&finding.field, wrong));
+            let said = report.findings.split_off(known);
+            report.findings.extend(said.into_iter().filter(|finding| !consequence(finding)));
         }
     }
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -165,6 +174,7 @@ pub struct Report<'a> {
     key: &'a ObjectKey,
     outline: &'a Outline,
     placement: &'a Arc<Placement>,
+    strictness: Strictness,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -222,7 +232,12 @@ impl Report<'_> {
                 self.warning("not-enforced", "", format!("is NOT enforced yet: {would}"), hint);
             }
             Some(Mark::Warned { would, .. }) => {
-                self.warning("not-enforced", "", format!("is not enforced yet: {would}"), "");
+                self.warning(
+                    "not-enforced",
+                    "",
+                    format!("is not enforced yet: {would}"),
+                    "do not rely on it",
+                );
             }
             Some(Mark::Refused { why, .. }) => {
                 self.error("refused", "", format!("is refused: {why}"), "remove the object");
@@ -237,7 +252,8 @@ impl Report<'_> {
     fn remark(&mut self, kind: Kind, field: &str, about: About, strictness: Strictness) {
         match about {
             About::Warned(would) => {
-                self.warning("not-enforced", field, format!("is not enforced yet: {would}"), "");
+                let hint = "leave it out, or do not rely on it";
+                self.warning("not-enforced", field, format!("is not enforced yet: {would}"), hint);
             }
             About::Refused(why) => {
                 self.error("refused", field, format!("is refused: {why}"), "remove the field");

@@ -69,6 +69,37 @@ impl Outline {
         self.nodes.get(index).map(|node| &node.value)
     }
 
+    /// Takes a field away, wherever it stands twice too; an item of a sequence stays, as null.
+    pub fn remove(&mut self, path: &str) {
+        let mut parent = None;
+        let mut at = Self::ROOT;
+        let mut last = None;
+        for step in steps(path) {
+            let next = match (self.value(at), &step) {
+                (Some(Value::Mapping(entries)), Step::Key(key)) => {
+                    entries.iter().find(|(name, ..)| **name == **key).map(|(_, _, value)| *value)
+                }
+                (Some(Value::Sequence(items)), Step::Index(index)) => items.get(*index).copied(),
+                _ => None,
+            };
+            let Some(next) = next else { return };
+            parent = Some(at);
+            at = next;
+            last = Some(step);
+        }
+        match (last, parent.and_then(|parent| self.value_mut(parent))) {
+            (Some(Step::Key(key)), Some(Value::Mapping(entries))) => {
+                entries.retain(|(name, ..)| **name != *key);
+            }
+            (Some(Step::Index(_)), Some(_)) => {
+                if let Some(value) = self.value_mut(at) {
+                    *value = Value::Scalar(Box::default(), true);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What stands at an index, as an outline of its own.
     #[must_use]
     pub fn part(&self, index: usize) -> Self {
