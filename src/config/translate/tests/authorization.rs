@@ -182,7 +182,9 @@ fn reloads(texts: &[&str]) -> Output {
     let mut store = Store::new(vec![folder.path().to_owned()], Strictness::default());
     let mut output = Output::default();
     for text in texts {
-        std::fs::write(folder.path().join("a.yaml"), format!("{}{text}", proxy(ME))).unwrap();
+        // A file that is written in place is not believed at once when it lacks a policy.
+        std::fs::write(folder.path().join("new"), format!("{}{text}", proxy(ME))).unwrap();
+        std::fs::rename(folder.path().join("new"), folder.path().join("a.yaml")).unwrap();
         output = run_on(&store.reload().resources);
     }
     output
