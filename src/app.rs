@@ -27,7 +27,7 @@ use crate::identity::Places;
 use crate::mesh::{Direction, Mesh, ObjectName, Origin};
 use crate::snapshot::Problem;
 use crate::telemetry::logging::Levels;
-use crate::telemetry::metrics::{BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
+use crate::telemetry::metrics::{self, BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
 use jwks::JwksRefresh;
 use restart::AtStart;
@@ -123,6 +123,9 @@ impl App {
         };
         let count = settings.workers.map_or_else(cpus::available, |workers| workers.max(1) as usize);
         let registry = Registry::new(RegistryLimits::default());
+        if let Some(levels) = &options.levels {
+            metrics::show_lost_own_log_lines(&registry, levels.lost().clone());
+        }
         let build = registry.series(&BUILD, &["proxy", env!("CARGO_PKG_VERSION")]);
         registry.set(&build, BUILD.scalar(0), 1);
         let workers = Workers::start(count, &registry)
@@ -174,7 +177,11 @@ impl App {
             tokio::select! {
                 _ = stop.recv() => break,
                 () = self.status.quit_requested() => break,
-                () = self.watcher.changed() => self.reload().await,
+                () = self.watcher.changed() => tokio::select! {
+                    // What a reload waits for must not keep us from going away.
+                    _ = stop.recv() => break,
+                    () = self.reload() => {}
+                },
                 Ok(()) = drains.changed() => {
                     let graceful = drains.borrow_and_update().is_some_and(|request| request.graceful);
                     let propagation = if graceful { self.drain.propagation.into() } else { Duration::ZERO };
@@ -334,6 +341,7 @@ impl App {
         })
         .await;
         // What the application still does on its way out has its answers; now the outbound side may go.
+        shared.set_outbound_draining();
         self.workers.drain(Direction::Outbound, Duration::ZERO).await;
         wait_until(left(began), || shared.connections(Direction::Outbound) == 0).await;
         let lost: u32 = [Direction::Inbound, Direction::Gateway, Direction::Outbound]

@@ -2,6 +2,7 @@
 //!
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
+pub(in crate::config) mod access;
 mod authentication;
 pub(in crate::config) mod authorization;
 mod captured;
@@ -129,6 +130,8 @@ struct World<'a> {
     callers: OfWorkload<'a>,
     /// The policies that hold for the workload.
     policies: Arc<Vec<filter_authorization::Policy>>,
+    /// The access policies that hold for it.
+    access: Arc<Vec<filter_authorization::access::Policy>>,
 }
 
 impl<'a> World<'a> {
@@ -148,6 +151,7 @@ impl<'a> World<'a> {
         let rules = Rules::new(&index, &settings, namespace, proxy);
         let callers = workloads.mutual_tls(namespace, &proxy.workload.labels);
         let policies = authorization::policies(&index, &settings, proxy, namespace);
+        let access = access::policies(&index, &settings, proxy, namespace);
         let node = node(proxy, &settings, &index, input.proxy);
         Self {
             index,
@@ -165,6 +169,7 @@ impl<'a> World<'a> {
             rules,
             callers,
             policies,
+            access,
         }
     }
 

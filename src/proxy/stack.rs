@@ -8,6 +8,7 @@ use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::W
 use crate::filters;
 use filter_api::{FilterLayer, Request};
 use filter_authorization::Authorization;
+use filter_authorization::access::{Access, Arrival};
 use filter_jwt::Jwt;
 use filter_timeout::TimeoutLayer;
 use filter_transform::Transform;
@@ -29,8 +30,11 @@ macro_rules! stack {
             $(.layer($before_route))?
             // With the request, before the upstream hears of it: a tunnel is a connection, and the filters of the port may refuse it.
             .layer(AdmitLayer)
+            // What access policies take from a request before anything judges it, and what they count of answers.
+            .layer(FilterLayer::<Arrival>::new(filters::port::arrival))
             .layer(FilterLayer::<Jwt>::new(filters::port::jwt))
             .layer(FilterLayer::<Authorization>::new(filters::port::authorization))
+            .layer(FilterLayer::<Access>::new(filters::port::access))
             .layer(CheckLayer::new(worker.clone(), route::check))
             $(.layer($after_route))?
             .layer(FilterLayer::<Transform>::new(filters::route::transform))

@@ -195,6 +195,7 @@ impl Worker {
         }
     }
 
+    /// A random number, for balancing and weights.
     #[inline]
     pub(crate) fn random(&self) -> u64 {
         self.random.borrow_mut().u64(..)

@@ -21,6 +21,7 @@ pub use istio::{
     TCP_RECEIVED, TCP_SENT, Workload,
 };
 pub use own::{ConfigMetrics, JwksMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
+pub(crate) use own::{show_lost_access_log_lines, show_lost_own_log_lines};
 pub use process::scrape_process;
 pub(crate) use process::status_bytes;
 pub use registry::{Registry, RegistryLimits, Series};

@@ -18,6 +18,7 @@ pub mod body;
 pub mod certificates;
 pub mod client;
 pub mod frames;
+pub mod issuer;
 pub mod objects;
 pub mod proxy;
 pub mod raw;

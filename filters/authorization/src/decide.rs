@@ -203,7 +203,7 @@ impl<'c> Asked<'c, '_> {
 }
 
 /// Whether the target is one that rules about paths can be asked of: a path, `*`, or the authority of CONNECT.
-fn is_path(view: &View<'_>) -> bool {
+pub(crate) fn is_path(view: &View<'_>) -> bool {
     match view.path() {
         "" => view.request.is_none_or(|request| request.head.method == http::Method::CONNECT),
         path => path.starts_with('/') || path == "*",

@@ -1,4 +1,4 @@
-//! Who may do what: Istio's AuthorizationPolicy.
+//! Who may do what: Istio's AuthorizationPolicy, and [AccessPolicy](access) beyond it.
 //!
 //! Policies are tried in Istio's order: CUSTOM, DENY, ALLOW; once there is an ALLOW policy, what none of them allows is refused. AUDIT is recorded,
 //! policies on trial (`istio.io/dry-run`) are decided and recorded and change nothing. The decision is made on what is forwarded: the canonical
@@ -13,6 +13,7 @@
 //! - `{*}` and `{**}` in paths take any byte;
 //! - a CUSTOM rule that holds refuses, until providers can be asked.
 
+pub mod access;
 mod answer;
 mod attributes;
 mod clause;

@@ -51,9 +51,6 @@ pub fn kind_mark(kind: Kind) -> Option<Mark> {
         Kind::LoadBalancing => warned("it would balance by latency"),
         Kind::HealthCheck => warned("it would probe endpoints"),
         Kind::Reaction => warned("it would react to metrics"),
-        Kind::AccessPolicy => {
-            refused("access rules cannot be enforced yet, and without them everybody would be let in")
-        }
         Kind::AuditPolicy => refused("auditing cannot be done yet, and without it nothing would be recorded"),
         _ => return None,
     })
@@ -206,6 +203,28 @@ pub(super) const TABLE: &[Row] = &[
     ("To", "operation", Enforced),
     ("Operation", "hosts notHosts ports notPorts methods notMethods paths notPaths", Enforced),
     ("Condition", "key values notValues", Enforced),
+    // AccessPolicy
+    ("AccessPolicy", "selector mode priority rules default session risk roles permissions", Enforced),
+    (
+        "AccessPolicy",
+        "host subset",
+        refused(
+            "access is judged where requests arrive; write `selector` with the labels of the destination",
+        ),
+    ),
+    ("AccessRule", "name match when effect actions", Enforced),
+    ("RequestMatch", "methods paths hosts headers", Enforced),
+    ("AccessCondition", "key values notValues within above below", Enforced),
+    ("TimeWindow", "days from to zone", Enforced),
+    ("AccessAction", "addHeader audit", Enforced),
+    ("AccessAction", "rateLimit", refused("there are no limits yet that it could spend from")),
+    ("AddHeader", "name value", Enforced),
+    ("AccessSession", "maxTokenAge maxCertificateAge revokeExisting", Enforced),
+    ("AccessRisk", "header signals", Enforced),
+    ("RiskHeader", "name from", Enforced),
+    ("RiskSignals", "newSource failedAttempts noClientCertificate", Enforced),
+    ("AccessRole", "claim value permissions", Enforced),
+    ("AccessPermission", "name match", Enforced),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
     (

@@ -6,7 +6,7 @@ use super::{About, kind_mark, list, nearest, remarks};
 use crate::config::resources::Kind;
 use crate::config::spans;
 
-const TYPED: [Kind; 14] = [
+const TYPED: [Kind; 15] = [
     Kind::VirtualService,
     Kind::DestinationRule,
     Kind::ServiceEntry,
@@ -16,6 +16,7 @@ const TYPED: [Kind; 14] = [
     Kind::PeerAuthentication,
     Kind::RequestAuthentication,
     Kind::AuthorizationPolicy,
+    Kind::AccessPolicy,
     Kind::Telemetry,
     Kind::Service,
     Kind::EndpointSlice,

@@ -37,7 +37,7 @@ pub(super) fn policies(
     namespace: &str,
 ) -> Arc<Vec<Policy>> {
     let workload = Workload { namespace, root: settings.root(), proxy };
-    let trust = TrustDomains { own: settings.trust_domain(proxy), aliases: settings.trust_domain_aliases() };
+    let trust = TrustDomains::new(settings, proxy);
     let mut found = Vec::new();
     for written in &index.authorization_policies {
         let spec = written.spec;
@@ -199,9 +199,16 @@ fn remark(index: &Index<'_>, written: &Written<'_, AuthorizationPolicy>, proxy: 
 }
 
 /// Names of the trust domain that are one to policies: `cluster.local` in a principal stands for the own one, whatever its name.
-struct TrustDomains<'a> {
+pub(super) struct TrustDomains<'a> {
     own: &'a str,
     aliases: &'a [String],
+}
+
+impl<'a> TrustDomains<'a> {
+    /// Those of a proxy.
+    pub(super) fn new(settings: &'a Settings<'_>, proxy: &'a Proxy) -> Self {
+        Self { own: settings.trust_domain(proxy), aliases: settings.trust_domain_aliases() }
+    }
 }
 
 impl TrustDomains<'_> {
@@ -218,22 +225,23 @@ impl TrustDomains<'_> {
                 self.domains(&mut source.not_trust_domains);
             }
             for condition in &mut rule.when {
-                match &*condition.key {
-                    "source.principal" => {
-                        self.principals(&mut condition.values);
-                        self.principals(&mut condition.not_values);
-                    }
-                    "source.trustDomain" => {
-                        self.domains(&mut condition.values);
-                        self.domains(&mut condition.not_values);
-                    }
-                    _ => {}
-                }
+                self.values(&condition.key, &mut condition.values);
+                self.values(&condition.key, &mut condition.not_values);
             }
         }
     }
 
-    fn principals(&self, values: &mut Vec<String>) {
+    /// The values of a condition on this attribute.
+    pub(super) fn values(&self, key: &str, values: &mut Vec<String>) {
+        match key {
+            "source.principal" => self.principals(values),
+            "source.trustDomain" => self.domains(values),
+            _ => {}
+        }
+    }
+
+    /// A list of principals.
+    pub(super) fn principals(&self, values: &mut Vec<String>) {
         let mut all: Vec<String> = Vec::with_capacity(values.len());
         for value in std::mem::take(values) {
             match value.split_once('/') {

@@ -1,5 +1,6 @@
 //! Rule by rule: YAML in, model out.
 
+mod access;
 mod authentication;
 mod authorization;
 mod destinations;

@@ -46,7 +46,6 @@ impl Worker {
         logs.of = Some(targets);
     }
 
-    /// A random number, for balancing and weights.
     /// True when an access log is written.
     pub(crate) fn logs(&self) -> bool {
         !self.logs.borrow().sinks.is_empty()

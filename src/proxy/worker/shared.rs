@@ -25,6 +25,7 @@ pub struct Shared {
     accepted: AtomicU32,
     max_connections: AtomicU32,
     draining: AtomicBool,
+    outbound_draining: AtomicBool,
 }
 
 /// One accepted connection, until it is closed.
@@ -45,6 +46,7 @@ impl Shared {
             accepted: AtomicU32::new(0),
             max_connections: AtomicU32::new(u32::MAX),
             draining: AtomicBool::new(false),
+            outbound_draining: AtomicBool::new(false),
         })
     }
 
@@ -101,6 +103,17 @@ impl Shared {
     /// True once the process is going away.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Marks that the application's own calls have to end as well.
+    pub(crate) fn set_outbound_draining(&self) {
+        self.outbound_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a connection of this direction has to go elsewhere.
+    pub(super) fn ends(&self, direction: Direction) -> bool {
+        let ending = if direction == Direction::Outbound { &self.outbound_draining } else { &self.draining };
+        ending.load(Ordering::Relaxed)
     }
 
     /// The key material of the process.
