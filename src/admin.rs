@@ -2,6 +2,7 @@
 //!
 //! They run on the control runtime, speak HTTP/1.1 only and bound everything a caller can make them do.
 
+mod decisions;
 mod guard;
 mod limits;
 mod pages;
@@ -25,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use self::decisions::{decision, list};
 pub use self::guard::Hosts;
 pub use self::limits::limits;
 pub use self::pages::{State, health, logging, memory, prometheus, server_info, stats};
@@ -149,7 +151,7 @@ impl Server {
             return refused;
         }
         let path = head.uri.path();
-        let Some(route) = self.routes.find(path) else {
+        let Some((route, rest)) = self.routes.find(path) else {
             return self.routes.built_in(path, &head.method).unwrap_or_else(|| {
                 Reply::error(StatusCode::NOT_FOUND, format!("nothing is at {path}; see /help"))
             });
@@ -175,7 +177,8 @@ impl Server {
             }
         };
         let query = Query::parse(head.uri.query().unwrap_or_default());
-        route.call(Call { method, query, body }).await
+        let rest = rest.to_owned();
+        route.call(Call { method, rest, query, body }).await
     }
 }
 

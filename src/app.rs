@@ -6,6 +6,7 @@ mod dns;
 mod jwks;
 mod keys;
 mod pages;
+mod reporting;
 mod restart;
 mod said;
 mod status;
@@ -227,11 +228,19 @@ impl App {
         self.resource = resource.clone();
         let mut all = update.findings.clone();
         let mut places = Places::default();
+        let mut unusable = Vec::new();
         if let Spec::Proxy(settings) = &resource.spec {
             places = keys::places(settings, &resource);
             self.drain = settings.drain.clone();
             self.workers.shared().set_max_connections(settings.limits.max_connections);
             all.extend(self.at_start.findings(&resource, settings));
+            match reporting::reporting(settings, &resource) {
+                Ok((reporting, problem)) => {
+                    self.workers.shared().set_reporting(reporting);
+                    unusable.extend(problem);
+                }
+                Err(error) => unusable.push(format!("{error}; what is hidden stays as it was")),
+            }
         }
         let fetching = match &resource.spec {
             Spec::Proxy(settings) => jwks::Settings::new(settings),
@@ -246,9 +255,9 @@ impl App {
         let Output { mesh, findings, .. } = output;
         all.extend(findings);
         self.mesh = mesh.clone();
-        let unusable = self.load_keys(places, &mesh).await;
+        unusable.extend(self.load_keys(places, &mesh).await);
         let mut problems = self.workers.apply(mesh).await;
-        problems.extend(unusable);
+        problems.extend(unusable.into_iter().map(|message| Problem { origin: self.origin(), message }));
         let snapshot = self.workers.shared().snapshot();
         self.dns.reconcile(&snapshot);
         self.jwks.reconcile(&snapshot, fetching);
@@ -284,20 +293,16 @@ impl App {
     }
 
     /// Loads what the mesh needs to speak TLS before it is in force.
-    async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<Problem> {
+    async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<String> {
         let keyring = self.workers.shared().keyring().clone();
-        let origin = Origin::object(
-            ObjectName {
-                kind: Kind::Proxy.name().into(),
-                namespace: self.key.namespace.clone(),
-                name: self.key.name.clone(),
-            },
-            "spec",
-            None,
-        );
         let mesh = mesh.clone();
-        let unusable = blocking(move || keyring.configure(&places, &mesh)).await;
-        unusable.into_iter().map(|message| Problem { origin: origin.clone(), message }).collect()
+        blocking(move || keyring.configure(&places, &mesh)).await
+    }
+
+    /// The Proxy, as the origin of what cannot be used of it.
+    fn origin(&self) -> Origin {
+        let (kind, ObjectKey { namespace, name, .. }) = (Kind::Proxy.name().into(), self.key.clone());
+        Origin::object(ObjectName { kind, namespace, name }, "spec", None)
     }
 
     /// The Proxy is not among the objects any more: nothing says what they are to it, so all stays as it was.

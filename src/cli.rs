@@ -4,6 +4,7 @@ mod certs;
 mod check;
 mod demo;
 mod explain;
+mod live;
 mod out;
 mod probe;
 mod run;
@@ -26,7 +27,7 @@ enum Command {
     Run(run::Args),
     /// Say everything that is wrong with a configuration, and what to write instead.
     Check(check::Args),
-    /// Say which way a request would take through a proxy, and why. Nothing is sent.
+    /// Say which way a request would take through a proxy, and why; or what a running one remembers of a decision.
     Explain(explain::Args),
     /// Ask a running proxy whether it is ready: a health check that needs no curl.
     Probe(probe::Args),

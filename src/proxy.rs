@@ -10,6 +10,7 @@ mod cluster;
 mod coalesce;
 mod connection;
 mod counts;
+mod decisions;
 pub mod detect;
 mod edge;
 mod extended_connect;
@@ -37,6 +38,7 @@ mod worker;
 pub mod xfcc;
 
 pub(crate) use canonicalise::{canonicalise, client_of};
+pub use decisions::Reporting;
 pub use limits::{LIMITS, Limit};
 pub(crate) use listener::Socket;
 pub(crate) use worker::{Command, run};

@@ -7,6 +7,7 @@ use crate::explain::{Question, explain};
 use crate::mesh::Direction;
 use crate::proxy::LIMITS;
 use crate::snapshot::Resource;
+use crate::telemetry::decisions::Decisions;
 use crate::telemetry::logging::Levels;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -35,6 +36,16 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
             "/explain",
             "the way of a request: ?method=GET&url=http://HOST/PATH&header=NAME:%20VALUE, &inbound, &format=text",
             explain_page(status),
+        )
+        .get(
+            "/explain/",
+            "what became of a request or connection, by the id of the decision: /explain/ID, ?format=text",
+            remembered(status, admin::decision),
+        )
+        .get(
+            "/decisions",
+            "the latest refusals and a sample of what passed: ?limit=50, ?status=403, ?policy=NAMESPACE/NAME, ?outcome=refused",
+            remembered(status, admin::list),
         )
         .get("/limits", "every limit: default, unit, scope", admin::limits(LIMITS))
         .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
@@ -95,6 +106,14 @@ fn page(
 ) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
     let status = status.clone();
     move |_| ready(Reply::json(&render(&status)))
+}
+
+fn remembered(
+    status: &Arc<Status>,
+    show: fn(&Decisions, &Call) -> Reply,
+) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+    let status = status.clone();
+    move |call| ready(show(status.shared().decisions(), &call))
 }
 
 fn explain_page(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {

@@ -116,6 +116,15 @@ impl Transport {
     }
 }
 
+/// Remembers that a connection is one too many.
+pub(super) fn refuse(worker: &Worker, listener: &Name, stream: &Stream, peer: Option<SocketAddr>) {
+    let arrival = Arrival::new(stream, peer);
+    if let Some(listener) = worker.snapshot().listener(listener) {
+        let why = "there are as many connections as limits.maxConnections allows";
+        worker.note_unserved(listener, (arrival.direct_remote, arrival.local), Reason::Overload, why);
+    }
+}
+
 /// Serves an accepted connection until it ends.
 ///
 /// The worker knows of it from here on, so that a drain ends it and waits for it, whatever it waits for itself.
@@ -139,7 +148,7 @@ pub(super) async fn serve<S>(
     let opening = open(&worker, &bound, &mut stream, &conn, &mut arrival);
     let Some(opened) = conn.unless_closed(opening).await else { return };
     let refuse = |listener: &Listener, (reason, why): (Reason, String)| {
-        worker.refuse_connection(listener, arrival.direct_remote, reason, &why);
+        worker.refuse_connection(listener, (arrival.direct_remote, arrival.local), reason, &why);
     };
     let (listener, seen) = match opened {
         Ok(opened) => opened,

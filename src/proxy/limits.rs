@@ -1,5 +1,6 @@
 //! Every limit of the data path, in one table: what `/limits` and the documentation show.
 
+use crate::telemetry::decisions;
 use serde::Serialize;
 
 /// One limit, as `/limits` lists it.
@@ -147,6 +148,27 @@ pub const LIMITS: &[Limit] = &[
         "attempts",
         "connection",
         "Endpoints that are tried for a TCP connection.",
+    ),
+    limit(
+        "decisions",
+        decisions::REFUSALS as u64,
+        "refusals",
+        "worker",
+        "The latest refusals that `explain ID` can tell of; an older one gives way.",
+    ),
+    limit(
+        "decision_samples",
+        decisions::PASSES as u64,
+        "decisions",
+        "worker",
+        "The same of what passed: one in so many, and all that a policy on trial would have refused.",
+    ),
+    limit(
+        "decision_bytes",
+        decisions::MAX_BYTES as u64,
+        "bytes",
+        "decision",
+        "The texts of one decision; what is longer is cut.",
     ),
 ];
 

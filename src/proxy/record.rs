@@ -175,6 +175,7 @@ impl Recorder {
         }
         // To a client of HTTP/1.0 hyper answers as such by itself, and only then says that the connection stays open.
         head.version = self.version.max(Version::HTTP_11);
+        self.worker.note_answer(&self.cx, &mut head, self.grpc_status);
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(head, Recorded::new(body, self))
@@ -217,6 +218,11 @@ impl Recorder {
         if let Ending::Complete(Some(trailers)) = ending {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
         }
+        let broken = match ending {
+            Ending::Broken(reason) => Some(reason),
+            Ending::Complete(_) => None,
+        };
+        self.worker.note_end(&self.cx, &mut facts, broken, self.status, self.grpc_status);
         let facts = &*facts;
         let flags =
             facts.reasons.iter().fold(ResponseFlags::NONE, |flags, reason| flags.with(labels::flag(*reason)));

@@ -75,6 +75,7 @@ pub(crate) struct Worker {
     clusters: RefCell<FxHashMap<u32, Arc<Cluster>>>,
     tunnels: Rc<Tunnels>,
     pub(super) counts: super::counts::Counts,
+    pub(super) memory: super::decisions::Memory,
 }
 
 /// Events of sockets that are taken from the kernel at a time. What a few dozen connections have read is written again while it is still in
@@ -141,6 +142,7 @@ impl Worker {
         let worker = Self {
             labels: LabelCache::new(shared.registry(), &snapshot.mesh.node),
             counts: super::counts::Counts::new(&metrics),
+            memory: super::decisions::Memory::new(shared.decisions().ring(), shared.reporting()),
             metrics,
             pools: Pools::default(),
             trust_epoch: Cell::new(0),
@@ -188,6 +190,7 @@ impl Worker {
         self.metrics.forget_stale();
         self.labels.retain(&snapshot.mesh.node, |cluster| clusters.contains_key(&cluster));
         *self.clusters.borrow_mut() = clusters;
+        self.reconcile_memory(self.shared.reporting());
         self.reconcile_logs();
         // A connection whose listener or chain is gone hears of it here, not only with its next request.
         for conn in &*self.conns.borrow() {

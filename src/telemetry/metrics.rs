@@ -7,6 +7,7 @@ mod bundle;
 mod cache;
 mod istio;
 mod own;
+mod policy;
 mod process;
 mod registry;
 mod scrape;
@@ -22,6 +23,7 @@ pub use istio::{
 };
 pub use own::{ConfigMetrics, JwksMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
 pub(crate) use own::{show_lost_access_log_lines, show_lost_own_log_lines};
+pub use policy::PolicyMetrics;
 pub use process::scrape_process;
 pub(crate) use process::status_bytes;
 pub use registry::{Registry, RegistryLimits, Series};

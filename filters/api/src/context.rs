@@ -1,6 +1,6 @@
 //! What the stack knows of a request: facts, the matched route, the decisions so far.
 
-use crate::{Origin, Reason, Slots, TlsFacts, Token};
+use crate::{DecisionId, Origin, Reason, Slots, TlsFacts, Token};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
@@ -114,6 +114,8 @@ pub struct Facts {
     pub reasons: SmallVec<[Reason; 2]>,
     /// Envoy's `response_code_details`, when it is more than the reason's own.
     pub details: Option<Cow<'static, str>>,
+    /// Names the decision to refuse, where we did: see [`Facts::refused_by`].
+    pub decision: Option<DecisionId>,
     /// Decisions that changed the outcome, for log and `explain`.
     pub records: SmallVec<[Record; 1]>,
     /// Why the connection may not be used any more: it was opened under rules that do not hold now.
@@ -178,6 +180,16 @@ impl Effect {
     /// True when it changed nothing.
     pub fn is_shadow(self) -> bool {
         matches!(self, Self::WouldDeny | Self::WouldAllow)
+    }
+
+    /// As in metrics and dumps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Audited => "audited",
+            Self::WouldDeny => "would_deny",
+            Self::WouldAllow => "would_allow",
+        }
     }
 }
 

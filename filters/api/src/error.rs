@@ -1,5 +1,6 @@
 //! Why an exchange failed: whose fault it is, what was sent, whether a retry is safe.
 
+use crate::Record;
 use http::StatusCode;
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +16,7 @@ struct Failure {
     close: bool,
     detail: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    record: Option<Box<Record>>,
 }
 
 /// Whose fault a failure is.
@@ -129,6 +131,7 @@ impl Error {
             close: false,
             detail: Cow::Borrowed(""),
             source: None,
+            record: None,
         }))
     }
 
@@ -141,6 +144,12 @@ impl Error {
     /// Keeps the cause for the log.
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says which rule of a policy refuses a connection. The caller does not hear of it.
+    pub fn record(mut self, record: Record) -> Self {
+        self.0.record = Some(Box::new(record));
         self
     }
 
@@ -185,6 +194,11 @@ impl Error {
     /// What to tell the caller; empty when the reason says it all.
     pub fn detail_str(&self) -> &str {
         &self.0.detail
+    }
+
+    /// Which rule of a policy refuses.
+    pub fn decided(&self) -> Option<&Record> {
+        self.0.record.as_deref()
     }
 
     /// The cause in words, for the log's transport failure field.

@@ -8,6 +8,7 @@
 mod adapter;
 mod body;
 mod context;
+mod decision;
 mod end;
 mod error;
 mod filter;
@@ -23,6 +24,7 @@ pub use body::{Body, BoxBody, H2Body};
 pub use context::{
     ConnectionFacts, Context, Cx, Effect, Facts, FailedClause, Matched, Meter, Protocol, Record, Ruling,
 };
+pub use decision::{DecisionId, NoDecisionId, refusal};
 pub use end::{End, Observer, Observers, Outcome};
 pub use error::{Error, Fault, Reason};
 pub use filter::{Filter, Next, Place as FilterPlace, Spec, Step, Verdict};

@@ -71,7 +71,9 @@ impl Filter for Access {
             compiled.settle(&decision, now);
             if let Verdict::Refused(refusal) = &decision.verdict {
                 compiled.settle_refused(&decision, now);
-                return Admission::Refuse(Error::new(Reason::AccessDenied).detail(refusal.details()));
+                let record = answer::recorded(refusal, filter_api::Effect::Denied, refusal.to_string());
+                let error = Error::new(Reason::AccessDenied).detail(refusal.details());
+                return Admission::Refuse(error.record(record));
             }
         }
         Admission::Continue(())

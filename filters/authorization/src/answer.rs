@@ -2,9 +2,8 @@
 
 use crate::Authorization;
 use crate::decide::{Decision, Denial, Outcome, RuleRef};
-use filter_api::{Cx, Effect, FailedClause, Origin, Response, Ruling, Spec};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use filter_api::{Cx, Effect, FailedClause, Origin, Record, Response, Ruling, Spec, refusal};
+use http::StatusCode;
 
 /// Istio's text, and Envoy's.
 const BODY: &str = "RBAC: access denied";
@@ -53,6 +52,16 @@ fn ruling(rule: Option<RuleRef<'_>>, effect: Effect) -> Ruling {
 }
 
 fn deny(denial: &Denial<'_>, cx: &Cx) -> Response {
+    {
+        let mut facts = cx.facts.borrow_mut();
+        facts.records.push(recorded(denial));
+        facts.details = Some(denial.details().into());
+    }
+    refusal(cx, StatusCode::FORBIDDEN, GRPC_STATUS, BODY)
+}
+
+/// What is recorded of a refusal.
+pub(crate) fn recorded(denial: &Denial<'_>) -> Record {
     let (rule, failed) = match denial {
         Denial::Rule(rule) | Denial::Custom(rule) => (Some(*rule), None),
         Denial::NoRule(Some(nearest)) => {
@@ -67,29 +76,12 @@ fn deny(denial: &Denial<'_>, cx: &Cx) -> Response {
     };
     let origin = rule.map_or(Origin::BUILT_IN, |rule| rule.origin().clone());
     let ruling = Ruling { failed, ..ruling(rule, Effect::Denied) };
-    cx.record_ruling(Authorization::NAME, origin, denial.to_string(), ruling);
-    let grpc = {
-        let mut facts = cx.facts.borrow_mut();
-        facts.details = Some(denial.details().into());
-        facts.grpc
-    };
-    if grpc { grpc_answer() } else { http_answer() }
-}
-
-fn http_answer() -> Response {
-    let mut response = Response::new(StatusCode::FORBIDDEN).with_body(BODY);
-    response.head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response
-}
-
-/// Trailers-only (gRPC over HTTP/2): status 200, the outcome in the head.
-fn grpc_answer() -> Response {
-    let mut response = Response::new(StatusCode::OK);
-    let headers = &mut response.head.headers;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(GRPC_STATUS));
-    headers.insert("grpc-message", HeaderValue::from_static(BODY));
-    response
+    Record {
+        layer: Authorization::NAME,
+        origin,
+        because: denial.to_string().into(),
+        ruling: Some(Box::new(ruling)),
+    }
 }
 
 impl Denial<'_> {

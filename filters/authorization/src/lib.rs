@@ -69,7 +69,10 @@ impl Filter for Authorization {
         let attributes = Attributes::of_connection(connection);
         for compiled in settings {
             if let Outcome::Denied(denial) = decide(compiled, &attributes, &mut NoTrace).outcome {
-                return Verdict::Refuse(Error::new(Reason::AccessDenied).detail(denial.details()));
+                let record = answer::recorded(&denial);
+                return Verdict::Refuse(
+                    Error::new(Reason::AccessDenied).detail(denial.details()).record(record),
+                );
             }
         }
         Verdict::Continue(())

@@ -267,7 +267,8 @@ pub(super) const TABLE: &[Row] = &[
     (
         "Proxy",
         "role gateway workload cluster locality trustDomain workers outbound inbound interception admin \
-         health metrics trust discovery state meshConfig limits drain identity credentials",
+         health metrics trust discovery state meshConfig limits drain identity credentials \
+         explain redaction",
         Enforced,
     ),
     (
@@ -299,6 +300,10 @@ pub(super) const TABLE: &[Row] = &[
         Enforced,
     ),
     ("Drain", "propagation gracePeriod", Enforced),
+    ("Explain", "header allowedPercent", Enforced),
+    ("Redaction", "headers query masks pseudonymKey", Enforced),
+    ("Mask", "find pattern pseudonym", Enforced),
+    ("PseudonymKey", "file", Enforced),
     // Telemetry
     ("Telemetry", "selector accessLogging", Enforced),
     ("Telemetry", "tracing", warned("traces would be made")),

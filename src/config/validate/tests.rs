@@ -192,6 +192,20 @@ fn a_proxy_is_checked() {
     one("Proxy", "{admin: {address: here}}", "bad-address", "spec.admin.address");
     one("Proxy", "{drain: {propagation: 1m}}", "bad-drain", "spec.drain.propagation");
     one("Proxy", "{workers: 0}", "bad-number", "spec.workers");
+    one("Proxy", "{explain: {allowedPercent: 101}}", "bad-number", "spec.explain.allowedPercent");
+    one("Proxy", "{explain: {allowedPercent: .nan}}", "bad-number", "spec.explain.allowedPercent");
+}
+
+#[test]
+fn rules_of_redaction_that_cannot_be_used_reject_the_proxy() {
+    let pattern = "spec.redaction.masks[0].pattern";
+    one("Proxy", "{redaction: {masks: [{}]}}", "bad-mask", pattern);
+    one("Proxy", "{redaction: {masks: [{find: Email, pattern: x}]}}", "bad-mask", pattern);
+    one("Proxy", "{redaction: {masks: [{pattern: '('}]}}", "bad-redaction", pattern);
+    one("Proxy", "{redaction: {headers: ['a b']}}", "bad-redaction", "spec.redaction.headers[0]");
+    let fine =
+        "{redaction: {headers: [X-A], query: [q], masks: [{find: Card}, {pattern: x, pseudonym: true}]}}";
+    assert_eq!(found("Proxy", fine), []);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::snapshot::{Destination, Endpoint};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
-use filter_api::{ConnectionFacts, Facts};
+use filter_api::{ConnectionFacts, DecisionId, Facts};
 use http::{Method, Uri};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -45,6 +45,10 @@ impl Recorder {
             (None, None) => "via_upstream",
         };
         let connection: &ConnectionFacts = &self.cx.connection;
+        let redaction = self.worker.redaction();
+        let target = facts.target.as_ref().and_then(Uri::path_and_query);
+        let target = target.map(|target| redaction.target(target.as_str()));
+        let original = facts.original_path.as_deref().map(|path| redaction.target(path));
         let record = access_log::Record {
             start: SystemTime::now() - duration,
             duration,
@@ -53,8 +57,8 @@ impl Recorder {
                 _ => None,
             },
             method: facts.method.as_ref().map(Method::as_str),
-            path: facts.target.as_ref().and_then(Uri::path_and_query).map(http::uri::PathAndQuery::as_str),
-            original_path: facts.original_path.as_deref(),
+            path: target.as_deref(),
+            original_path: original.as_deref(),
             scheme: Some(if connection.tls.is_some() { "https" } else { "http" }),
             authority: self.worker.logged_authority(facts),
             protocol: Some(self.version),
@@ -79,6 +83,8 @@ impl Recorder {
             peer_identity: peer_identity(connection),
             tls_version: connection.tls.as_ref().map(|tls| tls.version),
             route_name: self.cx.matched().map(|matched| &*matched.route).filter(|name| !name.is_empty()),
+            decision: facts.decision.as_ref().map(DecisionId::as_str),
+            decision_reason: facts.decision.and(facts.records.last()).map(|record| &*record.because),
             ..access_log::Record::default()
         };
         self.worker.log(record, &facts.kept_headers, &self.kept);

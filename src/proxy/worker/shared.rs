@@ -3,7 +3,9 @@
 use super::LogTarget;
 use crate::identity::Keyring;
 use crate::mesh::Direction;
+use crate::proxy::decisions::Reporting;
 use crate::snapshot::Snapshot;
+use crate::telemetry::decisions::Decisions;
 use crate::telemetry::metrics::Registry;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ pub struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) generation: AtomicU64,
     pub(super) logs: ArcSwap<Vec<LogTarget>>,
+    reporting: ArcSwap<Reporting>,
+    decisions: Decisions,
     registry: Arc<Registry>,
     keyring: Arc<Keyring>,
     /// Addresses that listeners are bound to: a connection to one of them would come back to us.
@@ -39,6 +43,8 @@ impl Shared {
             generation: AtomicU64::new(snapshot.generation),
             snapshot: ArcSwap::new(snapshot),
             logs: ArcSwap::default(),
+            reporting: ArcSwap::default(),
+            decisions: Decisions::new(),
             keyring: Arc::new(Keyring::new(registry.clone())),
             registry,
             own_addresses: ArcSwap::default(),
@@ -64,6 +70,20 @@ impl Shared {
 
     pub(crate) fn set_logs(&self, logs: Vec<LogTarget>) {
         self.logs.store(Arc::new(logs));
+    }
+
+    /// Sets how decisions are told. Workers follow with the next snapshot.
+    pub(crate) fn set_reporting(&self, reporting: Reporting) {
+        self.reporting.store(Arc::new(reporting));
+    }
+
+    pub(super) fn reporting(&self) -> Arc<Reporting> {
+        self.reporting.load_full()
+    }
+
+    /// The decisions of the last while.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     pub(crate) fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
