@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn each_header_is_found_and_no_other() {
         let of = |name: HeaderName| {
-            let head = [(http::header::HOST, HeaderValue::from_static("a")), (name, HeaderValue::from_static("b"))];
+            let head =
+                [(http::header::HOST, HeaderValue::from_static("a")), (name, HeaderValue::from_static("b"))];
             Present::of(&head.into_iter().collect())
         };
         let none = Present::default();
