@@ -42,7 +42,7 @@ compare peers="envoy_log,haproxy,ours" scenarios="h1,h2" rounds="5":
 
 # What a running proxy executes, for the linker to put together: link/resident.ld, made again after larger changes (valgrind)
 resident:
-    cargo build --release --locked --bin sidegate
+    SIDEGATE_PLAIN_LINK=1 cargo build --release --locked --bin sidegate
     python3 benches/compare/resident.py target/release/sidegate
 
 # Real peers on loopback: curl, nghttp2, gRPC, WebSocket, nginx, Envoy, interception
