@@ -48,6 +48,7 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
             remembered(status, admin::list),
         )
         .get("/limits", "every limit: default, unit, scope", admin::limits(LIMITS))
+        .get("/audit", "the audit: number and hash of its last record, what waits, why it cannot be written", page(status, audit))
         .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
         .get("/stats", "metrics as lines; ?filter=REGEX, ?usedonly", admin::stats(status.registry().clone()))
         .get("/memory", "memory of the process", admin::memory())
@@ -97,7 +98,14 @@ fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Syn
 
 /// What there is to say besides, when the newest configuration is not in force: traffic is welcome all the same.
 fn refusal(status: &Status) -> Option<String> {
-    status.refused().map(|refused| format!("{} {}", refused.key, refused.message))
+    let refused = status.refused().map(|refused| format!("{} {}", refused.key, refused.message));
+    let missing = status.shared().snapshot().mesh.telemetry.audit_missing.join(", ");
+    let missing =
+        (!missing.is_empty()).then(|| format!("{missing} is rejected: what it asks for is NOT recorded"));
+    let stuck = status.shared().auditor().status().and_then(|audit| audit.problem);
+    let stuck = stuck.map(|problem| format!("the audit cannot be written: {problem}"));
+    let all: Vec<_> = [refused, missing, stuck].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn page(
@@ -166,6 +174,10 @@ fn state(status: &Status) -> State {
 fn certs(status: &Status) -> Value {
     let held = status.shared().keyring().status(SystemTime::now());
     json!({ "certificates": held })
+}
+
+fn audit(status: &Status) -> Value {
+    json!({ "audit": status.shared().auditor().status() })
 }
 
 fn config_dump(status: &Status) -> Value {
