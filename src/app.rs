@@ -1,11 +1,13 @@
 //! The wiring: files to objects, objects to mesh, mesh to workers; start, reload, drain, stop.
 
+mod audit;
 mod choose;
 mod cpus;
 mod dns;
 mod jwks;
 mod keys;
 mod pages;
+mod providers;
 mod reporting;
 mod restart;
 mod said;
@@ -31,6 +33,7 @@ use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{self, BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
 use jwks::JwksRefresh;
+use providers::ProviderMeasure;
 use restart::AtStart;
 use said::Said;
 use std::path::PathBuf;
@@ -88,11 +91,16 @@ pub struct App {
     metrics: ConfigMetrics,
     registry: Arc<Registry>,
     mesh: Mesh,
+    /// What is in force, for the audit to tell what changes.
+    in_force: Option<Arc<Update>>,
     /// The newest update that was looked at, in force or not.
     seen: u64,
+    /// When to read the files again though nobody tells of a change.
+    look_at: Option<tokio::time::Instant>,
     said: Said,
     dns: DnsDiscovery,
     jwks: JwksRefresh,
+    _providers: ProviderMeasure,
     servers: watch::Sender<bool>,
     _build: Series,
 }
@@ -106,9 +114,9 @@ impl App {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let strictness =
             if options.strict { Strictness { unknown_fields: true } } else { Strictness::default() };
-        let mut store = Store::new(options.config.clone(), strictness);
         // Watched before the first look: a change while it is read is not missed.
         let watcher = Watcher::new(options.config.clone());
+        let mut store = Store::new(options.config.clone(), strictness).beside(&watcher);
         let (store, update) = blocking(move || {
             let update = store.reload();
             (store, update)
@@ -141,10 +149,13 @@ impl App {
             drain: settings.drain.clone(),
             metrics: ConfigMetrics::new(&registry),
             mesh: Mesh::default(),
+            in_force: None,
             seen: 0,
+            look_at: None,
             said: Said::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
             jwks: JwksRefresh::new(workers.shared(), workers.calls(), Handle::current()),
+            _providers: ProviderMeasure::new(workers.shared(), &Handle::current()),
             store,
             watcher,
             workers,
@@ -169,16 +180,17 @@ impl App {
         let mut drains = self.status.drain_requests();
         let mut close_at = None;
         loop {
-            let closing = async {
-                match close_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let closing = until(close_at);
+            let looking = until(self.look_at);
             tokio::select! {
                 _ = stop.recv() => break,
                 () = self.status.quit_requested() => break,
-                () = self.watcher.changed() => tokio::select! {
+                () = async {
+                    tokio::select! {
+                        () = self.watcher.changed() => {}
+                        () = looking => {}
+                    }
+                } => tokio::select! {
                     // What a reload waits for must not keep us from going away.
                     _ = stop.recv() => break,
                     () = self.reload() => {}
@@ -200,7 +212,9 @@ impl App {
             () = self.drain() => {}
         }
         self.servers.send_replace(true);
+        let auditor = self.workers.shared().auditor().clone();
         self.workers.stop().await;
+        blocking(move || auditor.end("the process ends")).await;
     }
 
     /// Reads the files again and puts what is valid in force.
@@ -211,6 +225,7 @@ impl App {
             (store, update)
         })
         .await;
+        self.look_at = store.again().map(|wait| tokio::time::Instant::now() + wait);
         self.store = store;
         if self.seen == update.generation {
             return;
@@ -255,13 +270,27 @@ impl App {
         let Output { mesh, findings, .. } = output;
         all.extend(findings);
         self.mesh = mesh.clone();
+        let telemetry = mesh.telemetry.clone();
+        let mut unaudited = None;
+        if telemetry.audit.is_some() {
+            unaudited = self.follow_audit(&telemetry).await;
+        }
         unusable.extend(self.load_keys(places, &mesh).await);
         let mut problems = self.workers.apply(mesh).await;
         problems.extend(unusable.into_iter().map(|message| Problem { origin: self.origin(), message }));
+        problems.extend(unaudited);
         let snapshot = self.workers.shared().snapshot();
         self.dns.reconcile(&snapshot);
         self.jwks.reconcile(&snapshot, fetching);
+        let event = audit::in_force(self.in_force.as_deref(), update, &problems);
+        self.workers.shared().auditor().note(event);
+        self.in_force = Some(update.clone());
+        if telemetry.audit.is_none() {
+            // Only now: that the audit ends is the last thing that it records.
+            problems.extend(self.follow_audit(&telemetry).await);
+        }
         self.said.update(&all, &problems);
+        let closed: Vec<_> = update.closed().map(|closed| closed.key.clone()).collect();
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.metrics.applied(
@@ -271,11 +300,14 @@ impl App {
             update.rejected.len() + problems.len(),
             all.iter().filter(|finding| finding.severity == Severity::Warning).count(),
         );
+        self.metrics.lacking(&self.registry, closed.len(), update.unreadable.len());
         tracing::info!(
             generation = update.generation,
             objects = update.resources.len(),
             rejected = update.rejected.len(),
             problems = problems.len(),
+            closed_scopes = closed.len(),
+            unreadable_files = update.unreadable.len(),
             millis = began.elapsed().as_millis(),
             "the configuration is in force"
         );
@@ -286,6 +318,8 @@ impl App {
             time: now,
             proxy: key,
             rejected: update.rejected.clone(),
+            closed,
+            unreadable: update.unreadable.clone(),
             findings: all,
             problems: problems.iter().map(ToString::to_string).collect(),
         });
@@ -320,11 +354,12 @@ impl App {
         };
         self.said.add(update.findings.iter().chain([&finding]));
         let rejected = Rejected {
-            key: self.key.clone(),
+            key: Some(self.key.clone()),
             place: self.resource.place(""),
             message: finding.message,
             kept_old: true,
         };
+        self.workers.shared().auditor().note(audit::refused(update, &rejected));
         self.status.set_refused(Some(rejected));
         self.metrics.refused(&self.registry);
     }
@@ -393,12 +428,25 @@ impl App {
             let bound = listener.local_addr().map_err(system)?;
             self.status.set_page(name, bound);
             let mut stop = self.servers.subscribe();
-            tokio::spawn(Server::new(routes, hosts).run(listener, async move {
+            let mut server = Server::new(routes, hosts);
+            if name == "admin" {
+                // The others change nothing, and may be called by anybody.
+                server = server.audited(self.workers.shared().auditor().clone());
+            }
+            tokio::spawn(server.run(listener, async move {
                 // The sender lives as long as the app.
                 let _ = stop.wait_for(|stop| *stop).await;
             }));
         }
         Ok(())
+    }
+}
+
+/// Waits for a time, for ever where there is none.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,13 +1,16 @@
 //! The command line: one file per sub-command.
 
+mod audit;
 mod certs;
 mod check;
 mod demo;
+mod diff;
 mod explain;
 mod live;
 mod out;
 mod probe;
 mod run;
+mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -29,8 +32,14 @@ enum Command {
     Check(check::Args),
     /// Say which way a request would take through a proxy, and why; or what a running one remembers of a decision.
     Explain(explain::Args),
+    /// Run unit tests of policies, and say which rules no test reaches or holds on to. Nothing is sent.
+    Test(test::Args),
+    /// Say what a change of the configuration changes for the requests of an access log.
+    Diff(diff::Args),
     /// Ask a running proxy whether it is ready: a health check that needs no curl.
     Probe(probe::Args),
+    /// Find out whether an audit file is as it was written.
+    Audit(audit::Args),
     /// Make a root and certificates of workloads, to try the mesh without a control plane.
     Certs(certs::Args),
     /// Run a whole mesh on this machine: a shop of seven services, and what to try with it.
@@ -43,7 +52,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Check(args) => check::main(args),
         Command::Explain(args) => explain::main(args),
+        Command::Test(args) => test::main(&args),
+        Command::Diff(args) => diff::main(&args),
         Command::Probe(args) => probe::main(&args),
+        Command::Audit(args) => audit::main(&args),
         Command::Certs(args) => certs::main(&args),
         Command::Demo(args) => demo::main(&args),
     }

@@ -1,6 +1,7 @@
 //! The data path, in the order a request meets it.
 
 mod admit;
+mod audit;
 pub mod authority;
 pub mod canonical;
 mod canonicalise;

@@ -4,6 +4,7 @@
 //! on the control side.
 
 pub mod access_log;
+pub mod audit;
 pub mod decisions;
 pub mod flags;
 pub mod log_sink;

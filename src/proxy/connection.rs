@@ -10,6 +10,7 @@ pub(crate) use conn::{Busy, Close, Conn};
 pub(crate) use io::Io;
 pub(crate) use streams::StreamExecutor;
 
+use super::audit;
 use super::http;
 use super::record::Recorded;
 use super::stream::Stream;
@@ -149,6 +150,16 @@ pub(super) async fn serve<S>(
     let Some(opened) = conn.unless_closed(opening).await else { return };
     let refuse = |listener: &Listener, (reason, why): (Reason, String)| {
         worker.refuse_connection(listener, (arrival.direct_remote, arrival.local), reason, &why);
+        audit::turned_away(&worker, listener, (reason, &why), || ConnectionFacts {
+            listener: listener.mesh.name.clone(),
+            remote: arrival.remote,
+            direct_remote: arrival.direct_remote,
+            local: arrival.local,
+            original_destination: arrival.original_destination,
+            protocol: Protocol::Tcp,
+            server_name: None,
+            tls: None,
+        });
     };
     let (listener, seen) = match opened {
         Ok(opened) => opened,

@@ -143,6 +143,20 @@ pub const LIMITS: &[Limit] = &[
         "What a TCP connection may hold each way; none while it is idle.",
     ),
     limit(
+        "audit_places",
+        crate::telemetry::audit::PLACES as u64,
+        "requests",
+        "process",
+        "Requests and connections whose record is not written yet; a further one that needs a record waits or is refused (AuditPolicy whenFull).",
+    ),
+    limit(
+        "audit_hold",
+        60,
+        "seconds",
+        "connection",
+        "The longest wait of a TCP connection for its place in the audit; a request's is its stream_idle_timeout.",
+    ),
+    limit(
         "tcp_connect_attempts",
         3,
         "attempts",

@@ -1,5 +1,6 @@
 //! Connections that are carried as bytes.
 
+use super::audit;
 use super::carried::Carried;
 use super::cluster::Picked;
 use super::connection::Io;
@@ -51,10 +52,15 @@ pub(super) async fn serve(
         admitted = filters::on_connection(&chain.port, facts).inspect_err(|error| {
             worker.count_limit(error.reason());
         })?;
-        let (destination, stream, picked) = tokio::select! {
-            found = open(worker, destination.as_ref(), facts) => found?,
-            () = tunnel.stopped() => return Err(Reason::Overload.into()),
+        let place = if chain.mesh.audited { audit::admit(worker, tunnel).await? } else { None };
+        let found = tokio::select! {
+            found = open(worker, destination.as_ref(), facts) => found,
+            () = tunnel.stopped() => Err(Reason::Overload.into()),
         };
+        let reached = found.as_ref().map(|(_, _, picked)| picked.target.socket());
+        let cluster = destination.as_ref().map(|destination| &destination.cluster_name);
+        audit::admitted(place, (facts, started), cluster, reached);
+        let (destination, stream, picked) = found?;
         opened = true;
         upstream_host = picked.target.socket();
         upstream_local = stream.local_address();
@@ -87,6 +93,11 @@ pub(super) async fn serve(
     drop(io);
     filters::ended(admitted, reason.map_or(Outcome::Complete, Outcome::Reset), flow.received() + flow.sent());
     let decided = error.as_ref().and_then(Error::decided);
+    if let Some(error) = error.as_ref().filter(|error| error.reason() == Reason::AccessDenied)
+        && chain.mesh.audited
+    {
+        audit::refused(worker, tunnel, facts, error, (refused, started)).await;
+    }
     if worker.logs() {
         let duration = started.elapsed();
         let record = access_log::Record {

@@ -24,6 +24,7 @@ use super::upstream::Pools;
 use crate::identity::Keyring;
 use crate::mesh::{Direction, Name};
 use crate::snapshot::{Cluster, Snapshot};
+use crate::telemetry::audit::Auditor;
 use crate::telemetry::metrics::WorkerMetrics;
 use filter_api::Request;
 use logs::Logs;
@@ -164,6 +165,12 @@ impl Worker {
     /// The key material of the process.
     pub(crate) fn keyring(&self) -> &Keyring {
         self.shared.keyring()
+    }
+
+    /// The audit of the process.
+    #[inline]
+    pub(crate) fn auditor(&self) -> &Auditor {
+        self.shared.auditor()
     }
 
     /// The snapshot in force. Cheap: a number is compared, and only a new one is fetched.

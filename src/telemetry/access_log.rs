@@ -3,7 +3,7 @@
 //! A format is compiled once; a line is written from borrowed fields into a buffer that is used again.
 
 mod compile;
-mod escape;
+pub(in crate::telemetry) mod escape;
 mod operator;
 mod time_format;
 

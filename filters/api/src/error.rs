@@ -113,10 +113,18 @@ reasons! {
     UpgradeRefused: "-", FORBIDDEN, 7, Downstream, "upgrade_failed";
     /// A policy refuses the connection. Requests are answered 403 where the policy is asked.
     AccessDenied: "-", FORBIDDEN, 7, Downstream, "rbac_access_denied";
+    /// A provider of external authorization refuses the request.
+    ExternalDenied: "UAEX", FORBIDDEN, 7, Downstream, "ext_authz_denied";
+    /// A provider of external authorization could not be asked, and the policy refuses then.
+    ExternalFailed: "UAEX", FORBIDDEN, 7, Upstream, "ext_authz_error";
     /// The request would come back to this proxy.
     Loop: "NR", LOOP_DETECTED, 14, Downstream, "loop_detected";
     /// We are shutting down or over a limit of our own.
     Overload: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "overload";
+    /// The request needs a record in the audit, and that cannot be written. It was not sent: 503, as the caller did nothing wrong and may come again.
+    AuditUnavailable: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "audit_unavailable";
+    /// What the matched route asks for cannot be done with this request: a rewrite whose outcome is no path.
+    BadRewrite: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "route_rewrite_failed";
     /// A defect of ours: the request was lost, the process goes on.
     Internal: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "internal_error";
 }

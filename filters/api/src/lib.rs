@@ -7,6 +7,7 @@
 
 mod adapter;
 mod body;
+mod calls;
 mod context;
 mod decision;
 mod end;
@@ -15,12 +16,14 @@ mod filter;
 mod identity;
 mod keep;
 mod origin;
+pub mod re2;
 mod replay;
 mod slots;
 mod trace;
 
 pub use adapter::{FilterFuture, FilterLayer, FilterService, admit};
 pub use body::{Body, BoxBody, H2Body};
+pub use calls::{Answer, Answered, Call, Calls};
 pub use context::{
     ConnectionFacts, Context, Cx, Effect, Facts, FailedClause, Matched, Meter, Protocol, Record, Ruling,
 };

@@ -20,6 +20,7 @@ use crate::config::resources::istio::{
 };
 use crate::config::resources::kubernetes::{ConfigMap, EndpointSlice, Service};
 use crate::config::resources::own::access_policy::AccessPolicy;
+use crate::config::resources::own::audit_policy::AuditPolicy;
 use crate::config::resources::proxy::Proxy;
 
 /// The fields of one kind, as a graph of types.
@@ -66,7 +67,7 @@ pub(super) fn of(kind: Kind) -> Option<&'static Shape> {
     }
     shapes! {
         VirtualService DestinationRule ServiceEntry WorkloadEntry Sidecar Gateway PeerAuthentication
-        RequestAuthentication AuthorizationPolicy AccessPolicy Telemetry Service EndpointSlice ConfigMap Proxy
+        RequestAuthentication AuthorizationPolicy AccessPolicy AuditPolicy Telemetry Service EndpointSlice ConfigMap Proxy
     }
 }
 
@@ -77,7 +78,7 @@ pub(super) fn mesh_config() -> &'static Shape {
 }
 
 impl Shape {
-    fn new<T: JsonSchema>() -> Self {
+    pub(super) fn new<T: JsonSchema>() -> Self {
         let schema = SchemaGenerator::default().into_root_schema_for::<T>();
         let mut builder = Builder { root: schema.as_value(), types: Vec::new(), named: HashMap::new() };
         let root = builder.add(schema.as_value(), &T::schema_name());

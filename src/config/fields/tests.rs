@@ -6,7 +6,7 @@ use super::{About, kind_mark, list, nearest, remarks};
 use crate::config::resources::Kind;
 use crate::config::spans;
 
-const TYPED: [Kind; 15] = [
+const TYPED: [Kind; 16] = [
     Kind::VirtualService,
     Kind::DestinationRule,
     Kind::ServiceEntry,
@@ -22,6 +22,7 @@ const TYPED: [Kind; 15] = [
     Kind::EndpointSlice,
     Kind::ConfigMap,
     Kind::Proxy,
+    Kind::AuditPolicy,
 ];
 
 /// Fields that are neither in the table nor below one that is marked as a whole.
@@ -101,7 +102,7 @@ fn the_list_shows_what_is_below_a_warned_field_as_warned() {
 
 fn said(kind: Kind, yaml: &str) -> Vec<(String, About)> {
     let (documents, fault) = spans::read(yaml);
-    assert_eq!(fault, None);
+    assert_eq!(fault, []);
     remarks(kind, &documents[0].outline).into_iter().map(|r| (r.field, r.about)).collect()
 }
 

@@ -6,7 +6,7 @@ use crate::config::decode::{Strictness, decode};
 fn found(kind: &str, spec: &str) -> Vec<(&'static str, String)> {
     let group = match kind {
         "Service" => "v1",
-        "Proxy" => "sidegate.io/v1alpha1",
+        "Proxy" | "AuditPolicy" => "sidegate.io/v1alpha1",
         "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => "security.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
@@ -255,5 +255,55 @@ fn rules_for_tokens_that_cannot_work_are_rejected() {
         ("fromCookies: ['']", "no-name", "fromCookies[0]"),
     ] {
         one("RequestAuthentication", &rule(fields), code, &format!("spec.jwtRules[0].{field}"));
+    }
+}
+
+#[test]
+fn an_audit_needs_a_file_that_it_can_read_again_and_never_leaves_refusals_out() {
+    let audit = |further: &str| format!("{{file: {{path: /var/log/audit.jsonl}}, {further}}}");
+    assert_eq!(found("AuditPolicy", &audit("events: [Denied, Allowed], allowedPercent: 1")), []);
+    one("AuditPolicy", &audit("events: [Admin]"), "no-denied", "spec.events");
+    one("AuditPolicy", &audit("allowedPercent: 1"), "no-effect", "spec.allowedPercent");
+    one(
+        "AuditPolicy",
+        &audit("events: [Denied, Allowed], allowedPercent: 101"),
+        "bad-number",
+        "spec.allowedPercent",
+    );
+    for path in ["audit.jsonl", "/var/log/", "/var/../audit", "/dev/stdout", "''", "/"] {
+        one("AuditPolicy", &format!("{{file: {{path: {path}}}}}"), "bad-path", "spec.file.path");
+    }
+    one("AuditPolicy", "{file: {path: /a, maxSize: 1Ki}}", "bad-number", "spec.file.maxSize");
+    one("AuditPolicy", "{file: {path: /a, keep: 0}}", "bad-number", "spec.file.keep");
+    one("AuditPolicy", &audit("whenFull: Drop"), "bad-value", "spec.whenFull");
+    one("AuditPolicy", &audit("mode: Shadow"), "unknown-field", "spec.mode");
+}
+
+#[test]
+fn what_the_data_path_could_not_do_rejects_its_object() {
+    for (written, field) in [
+        (format!("{TO}, rewrite: {{authority: \"a b\"}}"), "rewrite.authority"),
+        (format!("{TO}, rewrite: {{uri: \"/a b\"}}"), "rewrite.uri"),
+        (
+            format!("{TO}, rewrite: {{uriRegexRewrite: {{match: \"/(a)\", rewrite: \"/\\\\2\"}}}}"),
+            "rewrite.uriRegexRewrite",
+        ),
+        ("redirect: {uri: \"/ä\"}".to_owned(), "redirect"),
+        ("redirect: {authority: \"a:80\", port: 81}".to_owned(), "redirect"),
+        (format!("{TO}, headers: {{request: {{set: {{\":authority\": \"x y\"}}}}}}"), "headers"),
+        (format!("{TO}, headers: {{response: {{set: {{transfer-encoding: chunked}}}}}}"), "headers"),
+        (
+            "route: [{destination: {host: a}, headers: {request: {add: {content-length: \"3\"}}}}]"
+                .to_owned(),
+            "route[0].headers",
+        ),
+    ] {
+        one("VirtualService", &rule(&written), "bad-action", &format!("spec.http[0].{field}"));
+    }
+    let slash = rule(&format!("{TO}, rewrite: {{uri: new/}}"));
+    one("VirtualService", &slash, "no-slash", "spec.http[0].rewrite.uri");
+    for fine in ["uri: {regex: \"/[\\\\w-]{1,200}/[\\\\w-]{1,200}\"}", "headers: {\":method\": {exact: PUT}}"]
+    {
+        assert_eq!(found("VirtualService", &rule(&format!("{TO}, match: [{{{fine}}}]"))), [], "{fine}");
     }
 }

@@ -1,6 +1,7 @@
 //! What is counted and logged of an exchange.
 
 use super::{Ending, Recorder};
+use crate::proxy::audit::{self, Answered};
 use crate::snapshot::{Destination, Endpoint};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
@@ -35,15 +36,23 @@ impl Recorder {
         );
     }
 
+    /// Writes the event of a request that has a place in the audit.
+    pub(super) fn audit(&self) {
+        if self.cx.facts.borrow().audit.is_none() {
+            return;
+        }
+        let details = details(&self.cx.facts.borrow()).to_owned();
+        audit::write(
+            &self.cx,
+            &Answered { status: self.status, grpc_status: self.grpc_status, details: &details },
+        );
+    }
+
     pub(super) fn log(&self, facts: &Facts, flags: ResponseFlags, duration: Duration, ending: &Ending<'_>) {
         if !self.worker.logs() {
             return;
         }
-        let details = match (&facts.details, facts.reasons.last()) {
-            (Some(details), _) => details,
-            (None, Some(reason)) => reason.details(),
-            (None, None) => "via_upstream",
-        };
+        let details = details(facts);
         let connection: &ConnectionFacts = &self.cx.connection;
         let redaction = self.worker.redaction();
         let target = facts.target.as_ref().and_then(Uri::path_and_query);
@@ -88,6 +97,15 @@ impl Recorder {
             ..access_log::Record::default()
         };
         self.worker.log(record, &facts.kept_headers, &self.kept);
+    }
+}
+
+/// Envoy's `response_code_details`.
+fn details(facts: &Facts) -> &str {
+    match (&facts.details, facts.reasons.last()) {
+        (Some(details), _) => details,
+        (None, Some(reason)) => reason.details(),
+        (None, None) => "via_upstream",
     }
 }
 

@@ -5,6 +5,7 @@ use crate::identity::Keyring;
 use crate::mesh::Direction;
 use crate::proxy::decisions::Reporting;
 use crate::snapshot::Snapshot;
+use crate::telemetry::audit::Auditor;
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::metrics::Registry;
 use arc_swap::ArcSwap;
@@ -22,6 +23,7 @@ pub struct Shared {
     decisions: Decisions,
     registry: Arc<Registry>,
     keyring: Arc<Keyring>,
+    auditor: Arc<Auditor>,
     /// Addresses that listeners are bound to: a connection to one of them would come back to us.
     pub(super) own_addresses: ArcSwap<Vec<SocketAddr>>,
     connections: [AtomicU32; 3],
@@ -39,13 +41,15 @@ pub(crate) struct Accepted(Arc<Shared>);
 impl Shared {
     /// Shared state that starts with this snapshot.
     pub fn new(snapshot: Arc<Snapshot>, registry: Arc<Registry>) -> Arc<Self> {
+        let auditor = Arc::new(Auditor::new(&registry));
         Arc::new(Self {
             generation: AtomicU64::new(snapshot.generation),
             snapshot: ArcSwap::new(snapshot),
             logs: ArcSwap::default(),
             reporting: ArcSwap::default(),
             decisions: Decisions::new(),
-            keyring: Arc::new(Keyring::new(registry.clone())),
+            keyring: Arc::new(Keyring::new(registry.clone(), auditor.clone())),
+            auditor,
             registry,
             own_addresses: ArcSwap::default(),
             connections: Default::default(),
@@ -139,6 +143,11 @@ impl Shared {
     /// The key material of the process.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
+    }
+
+    /// The audit of the process.
+    pub fn auditor(&self) -> &Arc<Auditor> {
+        &self.auditor
     }
 
     /// The metrics of the process.
