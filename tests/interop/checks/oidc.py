@@ -5,13 +5,15 @@ import os
 import time
 import urllib.request
 
-from harness import Skip, check, end, expect, folder, free_port, need, start
+from harness import Skip, check, end, expect, folder, free_port, need, run, start
 from mesh import Sidecar, Witness, member, request, send
 
 NODE = need("node")
 MODULE = os.path.join(os.environ["SIDEGATE_INTEROP_CACHE"], "node/node_modules/oauth2-mock-server/dist/index.mjs")
 if not os.path.exists(MODULE):
     raise Skip("oauth2-mock-server is not installed (npm)")
+if int(run(NODE, "--version").lstrip("v").split(".")[0]) < 20:
+    raise Skip("oauth2-mock-server needs Node 20 or newer")
 
 ISSUER = "http://issuer.interop"
 SCRIPT = os.path.join(os.path.dirname(__file__), "../oidc.mjs")
