@@ -3,6 +3,7 @@ import http.client
 import http.server
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import urllib.parse
 
 CHECKS = []
 _STOP = []
+_GIVEN = set()
 
 
 class Skip(Exception):
@@ -40,9 +42,19 @@ def need(tool):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Given once, and outside of the range that outgoing connections take theirs from."""
+    for _ in range(1000):
+        port = random.randrange(21000, 32000)
+        if port in _GIVEN:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            _GIVEN.add(port)
+            return port
+    raise RuntimeError("no free port")
 
 
 def folder():
