@@ -48,13 +48,17 @@ class Authority:
     def __init__(self, name="mesh", domain=TRUST_DOMAIN):
         self.base, self.domain = os.path.join(folder(), name), domain
         self.root = os.path.join(self.base, "root-cert.pem")
+        self.issued = {}
 
     def issue(self, account, namespace="interop", dns=()):
-        """By the proxy's own command."""
+        """By the proxy's own command, once for each account."""
+        if (account, namespace) in self.issued:
+            return self.issued[account, namespace]
         names = [part for name in dns for part in ("--dns", name)]
         run(os.environ["SIDEGATE"], "certs", "--out", self.base, "--for", f"{namespace}/{account}", "--trust-domain", self.domain, *names)
         place = os.path.join(self.base, namespace, account)
-        return Held(place + "/cert-chain.pem", place + "/key.pem", self.root)
+        self.issued[account, namespace] = Held(place + "/cert-chain.pem", place + "/key.pem", self.root)
+        return self.issued[account, namespace]
 
     def forge(self, name, uri, days=(-1, 1), rsa=False):
         """A certificate that `sidegate certs` does not make, signed by the same root; valid between two days, counted from now."""
@@ -144,9 +148,10 @@ def member(host, port, protocol="HTTP", account=None, tls=True):
 
 
 # ---------------------------------------------------------------- Envoy
-def envoy_tls(held, alpn=(), sans=None, **params):
+def envoy_tls(held, alpn=(), sans=None, curves=()):
     """The common part of both TLS contexts."""
-    context = {"alpn_protocols": list(alpn), "tls_params": params or {"tls_minimum_protocol_version": "TLSv1_2"},
+    params = {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3", "ecdh_curves": list(curves)}
+    context = {"alpn_protocols": list(alpn), "tls_params": params,
                "validation_context": {"trusted_ca": {"filename": held.root}}}
     if held.chain:
         context["tls_certificates"] = [{"certificate_chain": {"filename": held.chain}, "private_key": {"filename": held.key}}]
@@ -155,17 +160,17 @@ def envoy_tls(held, alpn=(), sans=None, **params):
     return context
 
 
-def downstream(held, alpn=("h2", "http/1.1"), sans=None):
+def downstream(held, alpn=("h2", "http/1.1"), sans=None, curves=()):
     """Envoy as a server that requires a certificate."""
     return {"name": "tls", "typed_config": {
         "@type": EXTENSIONS + "transport_sockets.tls.v3.DownstreamTlsContext", "require_client_certificate": True,
-        "common_tls_context": envoy_tls(held, alpn, sans)}}
+        "common_tls_context": envoy_tls(held, alpn, sans, curves)}}
 
 
-def upstream(held, alpn, sni, sans=None):
+def upstream(held, alpn, sni, sans=None, curves=()):
     """Envoy as a client with a certificate, or without one."""
     return {"name": "tls", "typed_config": {
-        "@type": EXTENSIONS + "transport_sockets.tls.v3.UpstreamTlsContext", "sni": sni, "common_tls_context": envoy_tls(held, alpn, sans)}}
+        "@type": EXTENSIONS + "transport_sockets.tls.v3.UpstreamTlsContext", "sni": sni, "common_tls_context": envoy_tls(held, alpn, sans, curves)}}
 
 
 def http_filter(name, kind, **settings):

@@ -24,7 +24,7 @@ def mesh():
 
 
 def identity(account):
-    return once("certificate of " + account, lambda: mesh().issue(account))
+    return mesh().issue(account)
 
 
 def application():
@@ -142,8 +142,23 @@ def bad_clients():
     for name, held in wrong.items():
         # Each believes the mesh's root, so that the refusal is ours.
         held = Held(held.chain, held.key, mesh().root)
+        if held.chain:
+            expect(send(strict_server().inbound, request(), held).status, 0, f"status for a client that checks nothing, with {name!r}")
         for http2 in (False, True):
             refused(envoy_client(f"{name}-{'h2' if http2 else 'h1'}", held, http2), f"with the certificate {name!r}")
+
+
+@check("X25519MLKEM768 with Envoy in both directions; where it is required, X25519 alone is refused")
+def hybrid():
+    hybrid, classic = ("X25519MLKEM768",), ("X25519",)
+    required = Sidecar("mtls-required", application().port, identity("server"), [strict()], mesh={"meshMTLS": {"ecdhCurves": list(hybrid)}})
+    for name, server, curves in (("preferred", strict_server(), hybrid), ("classic", strict_server(), classic), ("required", required, hybrid)):
+        tls = upstream(identity("client"), OFFERS[True], SNI, (spiffe("server"),), curves)
+        told(send(envoy("envoy-client-" + name, server.inbound, True, client_tls=tls), request()))
+    tls = upstream(identity("client"), OFFERS[True], SNI, (spiffe("server"),), classic)
+    refused(envoy("envoy-client-too-old", required.inbound, True, client_tls=tls), "with X25519 where the hybrid is required")
+    server = envoy("envoy-server-hybrid", application().port, server_tls=downstream(identity("server"), curves=hybrid))
+    expect(send(sidegate_client("hybrid", server).outbound, request()).status, 200, "status towards an Envoy that takes X25519MLKEM768 alone")
 
 
 @check("STRICT refuses plain text")

@@ -2,7 +2,7 @@
 import re
 import subprocess
 
-from harness import Skip, check, expect, need
+from harness import Skip, check, expect, free_port, need, run, start
 from mesh import Authority, Sidecar, Witness, spiffe, strict
 
 OPENSSL = need("openssl")
@@ -124,6 +124,19 @@ def alpn():
         expect(re.search(r"ALPN protocol: (\S+)", talk(made()["ECDSA"], alpn=("-alpn", offered)))[1], "h2", f"chosen of {offered}")
     refused(talk(made()["ECDSA"], alpn=("-alpn", "spdy/3")), "spdy/3")
     accepted(talk(made()["ECDSA"], alpn=()), "no ALPN")
+
+
+@check("PERMISSIVE: TLS of the application itself passes through, mesh TLS ends here")
+def permissive():
+    application = free_port()
+    own = made()["mesh"].issue("application", dns=["application.interop"])
+    start("openssl-application", [OPENSSL, "s_server", "-accept", f"127.0.0.1:{application}", "-cert", own.chain, "-key", own.key, "-www"], application)
+    proxy = Sidecar("openssl-permissive", application, made()["mesh"].issue("server"))
+    for alpn, account in ((("-alpn", "http/1.1"), "application"), ((), "application"), (ISTIO, "server")):
+        said = talk(proxy.inbound, "-showcerts", alpn=alpn)
+        pem = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", said, re.S)
+        shown = run(OPENSSL, "x509", "-noout", "-ext", "subjectAltName", data=pem[0].encode())
+        expect(spiffe(account) in shown, True, f"the certificate of {account} for ALPN {alpn}, in {shown!r}")
 
 
 @check("compression and renegotiation are not to be had")
