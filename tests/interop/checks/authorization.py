@@ -39,6 +39,8 @@ POLICIES = [
            rule({"principals": ["cluster.local/ns/inter*"], "notPrincipals": ["cluster.local/ns/interop/sa/web"]},
                 {"paths": ["/shared", "/Shared", "/a b", "/x;y"]}),
            rule(operation={"paths": ["/public", "/public/*", "*.css", "/keyed"]}),
+           # What the DENY rules above are to take away again.
+           rule(operation={"paths": ["/adm*", "/ADMIN", "*.internal"]}),
            rule({"principals": ["*"]}, {"paths": ["/anyone"]}),
            rule({"serviceAccounts": ["interop/orders", "auditor"]}, {"paths": ["/accounts"]}),
            rule({"ipBlocks": ["127.0.0.0/8"], "notIpBlocks": ["127.0.0.1"]}, {"paths": ["/nowhere"]}),
