@@ -3,15 +3,15 @@
 use super::coalesce;
 use super::connection::{Busy, Downstream, Io, StreamExecutor};
 use super::extended_connect;
-use super::record::Recorded;
+use super::record::{Recorded, Trailers};
 use super::resets::{Resets, Unanswered};
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
 use super::worker::Worker;
 use crate::mesh::Direction;
 use filter_api::{Body, Cx, Protocol, Request};
-use http::header::{CONNECTION, CONTENT_TYPE, TRAILER};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -122,6 +122,7 @@ where
         let (mut head, body) = message.into_parts();
         extended_connect::to_upgrade(&mut head);
         let http1 = head.version <= Version::HTTP_11;
+        let wants_trailers = head.version == Version::HTTP_11 && wants_trailers(&head.headers);
         let unanswered =
             (!http1).then(|| Unanswered::new(&self.resets, &downstream.worker, &downstream.conn, cx.started));
         let body =
@@ -131,6 +132,7 @@ where
             inner,
             opens,
             http1,
+            wants_trailers,
             unanswered,
             later: !http1 && self.resets.are_suspicious(),
             worker: downstream.worker.clone(),
@@ -147,6 +149,7 @@ pin_project_lite::pin_project! {
         inner: F,
         opens: Option<(Opens, hyper::upgrade::OnUpgrade)>,
         http1: bool,
+        wants_trailers: bool,
         unanswered: Option<Unanswered>,
         later: bool,
         worker: Rc<Worker>,
@@ -188,7 +191,8 @@ where
                 response.body_mut().restate(StatusCode::FORBIDDEN);
             }
             _ if *this.http1 => {
-                announce_trailers(&mut response);
+                announce_trailers(&mut response, *this.wants_trailers);
+                state_length(&mut response);
                 if this.busy.as_ref().is_some_and(Busy::is_last) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -212,18 +216,42 @@ fn opens(message: &http::Request<Incoming>) -> Option<Opens> {
     upgrade.then_some(Opens::Upgrade)
 }
 
+/// Whether an HTTP/1.1 client takes trailers: hyper sends none to others (RFC 9110 section 6.5.1).
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|one| one.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
 /// hyper sends over HTTP/1 only those trailers that the head announced. gRPC's are known beforehand.
-fn announce_trailers(response: &mut http::Response<Recorded>) {
-    let grpc = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let announced = response.headers().contains_key(TRAILER);
-    if !grpc && !announced {
-        response.body_mut().lose_trailers();
-    }
-    if grpc && !announced {
+fn announce_trailers(response: &mut http::Response<Recorded>, wanted: bool) {
+    let headers = response.headers_mut();
+    let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc && !headers.contains_key(TRAILER) {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
-        response.headers_mut().insert(TRAILER, names);
+        headers.insert(TRAILER, names);
+    }
+    let which = match headers.contains_key(TRAILER) && !headers.contains_key(CONTENT_LENGTH) {
+        true if wanted => {
+            let lines = headers.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
+            let names = lines.flat_map(|line| line.split(','));
+            Trailers::Announced(names.filter_map(|name| name.trim().parse().ok()).collect())
+        }
+        _ => Trailers::Lost,
+    };
+    response.body_mut().send_trailers(which);
+}
+
+/// The length of what a 304 stands for is kept, as in Envoy, and as HTTP/2 keeps it (RFC 9110 section 8.6).
+fn state_length(response: &mut http::Response<Recorded>) {
+    if response.status() != StatusCode::NOT_MODIFIED {
+        return;
+    }
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if let Some(length) = length {
+        response.body_mut().state_length(length);
     }
 }

@@ -5,7 +5,7 @@ mod body;
 mod report;
 
 pub(crate) use activity::Activity;
-pub(crate) use body::Recorded;
+pub(crate) use body::{Recorded, Trailers};
 
 use super::headers::grpc::GRPC_STATUS;
 use super::labels;
@@ -216,6 +216,9 @@ impl Recorder {
         }
         if let Ending::Complete(Some(trailers)) = ending {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+        }
+        if facts.loses_trailers && facts.request_meter.as_ref().is_some_and(|meter| meter.had_trailers()) {
+            self.worker.count_lost_trailers();
         }
         let facts = &*facts;
         let flags =

@@ -14,6 +14,7 @@ struct Failure {
     retry_safe: bool,
     close: bool,
     detail: Cow<'static, str>,
+    details: Option<&'static str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -128,6 +129,7 @@ impl Error {
             retry_safe: false,
             close: false,
             detail: Cow::Borrowed(""),
+            details: None,
             source: None,
         }))
     }
@@ -135,6 +137,12 @@ impl Error {
     /// Says what to tell the caller.
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.0.detail = detail.into();
+        self
+    }
+
+    /// Says it in Envoy's `response_code_details`, more exactly than the reason's own.
+    pub fn details(mut self, details: &'static str) -> Self {
+        self.0.details = Some(details);
         self
     }
 
@@ -160,6 +168,11 @@ impl Error {
     pub fn closing(mut self) -> Self {
         self.0.close = true;
         self
+    }
+
+    /// Envoy's `response_code_details`, where they say more than the reason's own.
+    pub fn own_details(&self) -> Option<&'static str> {
+        self.0.details
     }
 
     /// Why.
@@ -211,7 +224,7 @@ impl From<Reason> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.reason.details())?;
+        f.write_str(self.0.details.unwrap_or(self.0.reason.details()))?;
         if !self.0.detail.is_empty() {
             write!(f, ": {}", self.0.detail)?;
         }
