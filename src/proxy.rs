@@ -23,6 +23,7 @@ mod limits;
 mod listener;
 pub mod proxy_protocol;
 mod record;
+mod refused;
 mod reply;
 mod resets;
 mod route;

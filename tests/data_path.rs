@@ -326,6 +326,7 @@ async fn a_head_that_takes_too_long_ends_its_connection() {
     slow.send("GET / HTTP/1.1\r\nHost: up.shop\r\n").await;
     let mut idle = Client1::connect(proxy.outbound()).await;
     assert_eq!(idle.exchange(get("up.shop", "/")).await.status, 200);
+    assert_eq!(slow.reply().await.status, 408);
     assert!(slow.is_at_end().await);
     assert!((900..5000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     // An idle connection is not a slow head.

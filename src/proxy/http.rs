@@ -4,12 +4,13 @@ use super::coalesce;
 use super::connection::{Busy, Downstream, Io, StreamExecutor};
 use super::extended_connect;
 use super::record::{Recorded, Trailers};
+use super::refused::{self, Refused};
 use super::resets::{Resets, Unanswered};
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
 use super::worker::Worker;
 use crate::mesh::Direction;
-use filter_api::{Body, Cx, Protocol, Request};
+use filter_api::{Body, Cx, Protocol, Reason, Request};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
@@ -33,6 +34,9 @@ const MAX_RESETS: usize = 50;
 
 /// Streams that a client may make us reset by its own mistakes (CVE-2025-8671).
 const MAX_ERRORS: usize = 1024;
+
+/// What the client of a head that did not come in time is told (RFC 9110 section 15.5.9).
+const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Serves one HTTP connection until it ends.
 pub(super) async fn serve<S>(downstream: Rc<Downstream>, stack: S, io: Io)
@@ -68,7 +72,14 @@ where
         let graceful = |sending: Pin<&mut coalesce::Sending<_, _>>| {
             http2::Connection::graceful_shutdown(sending.connection());
         };
-        conn.drive(pin!(connection), false, look, graceful).await;
+        let after = || refused::record_resets(&downstream);
+        let ended = conn.drive(pin!(connection), false, look, after, graceful).await;
+        after();
+        if let Some(refused) = ended.and_then(|ended| Refused::by_http2(&ended.err()?)) {
+            refused.record(&downstream);
+        } else if conn.is_late() {
+            Refused::late(false).record(&downstream);
+        }
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -79,8 +90,17 @@ where
         if headers > CODEC_HEADERS {
             builder.max_headers(headers);
         }
-        let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-        conn.drive(pin!(connection), true, look, http1::UpgradeableConnection::graceful_shutdown).await;
+        let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+        let graceful = http1::UpgradeableConnection::graceful_shutdown;
+        let ended = conn.drive(Pin::new(&mut connection), true, look, || {}, graceful).await;
+        if let Some(refused) = ended.and_then(|ended| Refused::by_http1(&ended.err()?)) {
+            refused.record(&downstream);
+        } else if conn.is_late() {
+            Refused::late(true).record(&downstream);
+            if let Some(parts) = connection.into_parts() {
+                parts.io.into_inner().finish(TOO_LATE).await;
+            }
+        }
     }
 }
 
@@ -90,6 +110,9 @@ struct HttpService<S> {
     stack: RefCell<S>,
     resets: Rc<Resets>,
 }
+
+// Nothing in it is pinned.
+impl<S> Unpin for HttpService<S> {}
 
 /// What a request asks to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,9 +150,10 @@ where
             (!http1).then(|| Unanswered::new(&self.resets, &downstream.worker, &downstream.conn, cx.started));
         let body =
             if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
-        let inner = self.stack.borrow_mut().call(Request { head, body, cx });
+        let inner = self.stack.borrow_mut().call(Request { head, body, cx: cx.clone() });
         Exchange {
             inner,
+            cx,
             opens,
             http1,
             wants_trailers,
@@ -147,6 +171,7 @@ pin_project_lite::pin_project! {
     struct Exchange<F> {
         #[pin]
         inner: F,
+        cx: Cx,
         opens: Option<(Opens, hyper::upgrade::OnUpgrade)>,
         http1: bool,
         wants_trailers: bool,
@@ -155,6 +180,16 @@ pin_project_lite::pin_project! {
         worker: Rc<Worker>,
         direction: Direction,
         busy: Option<Busy>,
+    }
+
+    impl<F> PinnedDrop for Exchange<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // Given up without an answer, since its stream is gone: by the client, or by the codec for the faults of its body.
+            if this.busy.as_ref().is_some_and(|busy| busy.conn().take_malformed_stream()) {
+                this.cx.facts.borrow_mut().reasons.push(Reason::DownstreamMessage);
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod floods;
 mod framing;
 mod headers;
 mod logs;
+mod refusals;
 mod targets;
 
 use std::net::SocketAddr;

@@ -264,12 +264,11 @@ fn h2_failure(error: h2::Error) -> Error {
 
 impl Side {
     fn blame(self, error: hyper::Error) -> Error {
-        let malformed = is_malformed(&error);
-        let reason = match self {
-            Self::Downstream if malformed => Reason::DownstreamProtocol,
-            Self::Downstream => Reason::DownstreamClosed,
-            Self::Upstream if malformed => Reason::UpstreamProtocol,
-            Self::Upstream => Reason::UpstreamClosed,
+        let reason = match (self, malformed(&error)) {
+            (Self::Downstream, Some(reason)) => reason,
+            (Self::Downstream, None) => Reason::DownstreamClosed,
+            (Self::Upstream, Some(_)) => Reason::UpstreamProtocol,
+            (Self::Upstream, None) => Reason::UpstreamClosed,
         };
         let failure = Error::new(reason).sent(true);
         match reason {
@@ -283,19 +282,22 @@ impl Side {
     }
 }
 
-/// Whether a body broke by its own framing, not by the end of its connection. hyper says so of chunks by the kind of an I/O error, h2 by the stream's.
-fn is_malformed(error: &hyper::Error) -> bool {
+/// Whether a body broke by its own framing, not by the end of its connection, and of which protocol. hyper says so of chunks by the kind of an I/O error, h2
+/// by the reason of a reset of its own.
+fn malformed(error: &hyper::Error) -> Option<Reason> {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-            return matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput);
+            let framing = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput);
+            return framing.then_some(Reason::DownstreamProtocol);
         }
         if let Some(error) = cause.downcast_ref::<h2::Error>() {
-            return !error.is_remote() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+            let framing = !error.is_remote() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+            return framing.then_some(Reason::DownstreamMessage);
         }
         source = cause.source();
     }
-    error.is_parse()
+    error.is_parse().then_some(Reason::DownstreamProtocol)
 }
 
 /// Trailers without the blanks around their values, which HTTP/2 forbids (RFC 9113 section 8.2.1) and HTTP/1 would not read as part of them.

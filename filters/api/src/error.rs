@@ -90,6 +90,8 @@ reasons! {
     DownstreamReset: "DR", BAD_REQUEST, 1, Downstream, "downstream_remote_reset";
     /// The downstream broke its protocol.
     DownstreamProtocol: "DPE", BAD_REQUEST, 13, Downstream, "http1.codec_error";
+    /// The downstream broke the rules of HTTP/2.
+    DownstreamMessage: "DPE", BAD_REQUEST, 13, Downstream, "http2.violation.of.messaging.rule";
     /// The request target cannot be made canonical.
     BadPath: "DPE", BAD_REQUEST, 13, Downstream, "path_normalization_failed";
     /// The downstream's TLS handshake failed, or its certificate is not believed.

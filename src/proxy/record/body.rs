@@ -156,6 +156,11 @@ impl Drop for Recorded {
         } else if self.body.is_end_stream() {
             // A codec that knows the length, or that there is no body, stops asking once it has it all.
             self.end(Ending::Complete(None));
+        } else if self.multiplexed
+            && self.busy.as_ref().is_some_and(|busy| busy.conn().take_malformed_stream())
+        {
+            // Not the client has gone: the codec reset the stream for the faults of the request's body.
+            self.end(Ending::Broken(Reason::DownstreamMessage));
         }
     }
 }
