@@ -21,6 +21,7 @@ pub(crate) mod internal;
 mod labels;
 mod limits;
 mod listener;
+mod portions;
 pub mod proxy_protocol;
 mod record;
 mod refused;

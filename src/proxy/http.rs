@@ -3,6 +3,7 @@
 use super::coalesce;
 use super::connection::{Busy, Downstream, Io, StreamExecutor};
 use super::extended_connect;
+use super::portions::Portions;
 use super::record::{Recorded, Trailers};
 use super::refused::{self, Refused};
 use super::resets::{Resets, Unanswered};
@@ -90,7 +91,8 @@ where
         if headers > CODEC_HEADERS {
             builder.max_headers(headers);
         }
-        let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+        let mut connection =
+            builder.serve_connection(TokioIo::new(Portions::of(io)), service).with_upgrades();
         let graceful = http1::UpgradeableConnection::graceful_shutdown;
         let ended = conn.drive(Pin::new(&mut connection), true, look, || {}, graceful).await;
         if let Some(refused) = ended.and_then(|ended| Refused::by_http1(&ended.err()?)) {
@@ -98,7 +100,7 @@ where
         } else if conn.is_late() {
             Refused::late(true).record(&downstream);
             if let Some(parts) = connection.into_parts() {
-                parts.io.into_inner().finish(TOO_LATE).await;
+                parts.io.into_inner().into_inner().finish(TOO_LATE).await;
             }
         }
     }

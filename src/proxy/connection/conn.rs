@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
@@ -69,6 +69,8 @@ pub(super) struct Phase {
     /// HTTP/2: streams that the codec has refused, and nobody has accounted for.
     malformed: AtomicU32,
     too_large: AtomicU32,
+    /// HTTP/1: bytes of the answer's body that the codec has and the socket has not.
+    queued: AtomicUsize,
 }
 
 /// How long an idle connection may take to end in order.
@@ -98,7 +100,14 @@ impl Phase {
             owes_since: AtomicU64::new(NEVER),
             malformed: AtomicU32::new(0),
             too_large: AtomicU32::new(0),
+            queued: AtomicUsize::new(0),
         }
+    }
+
+    /// The socket took so many bytes. The few around the body that count as its own only make its end come sooner.
+    pub(super) fn sent(&self, bytes: usize) {
+        let queued = self.queued.load(Ordering::Relaxed);
+        self.queued.store(queued.saturating_sub(bytes), Ordering::Relaxed);
     }
 
     /// HTTP/2: whether the client owes the rest of a head now.
@@ -237,6 +246,22 @@ impl Conn {
 
     pub(super) fn take_answering(&self) -> Option<Rc<Activity>> {
         self.answering.borrow_mut().take()
+    }
+
+    /// HTTP/1: an answer begins.
+    pub(in crate::proxy) fn begin_answer(&self) {
+        self.phase.queued.store(0, Ordering::Relaxed);
+    }
+
+    /// HTTP/1: the codec is given some of the answer's body.
+    pub(in crate::proxy) fn queue(&self, bytes: usize) {
+        let queued = self.phase.queued.load(Ordering::Relaxed);
+        self.phase.queued.store(queued + bytes, Ordering::Relaxed);
+    }
+
+    /// HTTP/1: whether the socket has yet to take some of what the codec was given.
+    pub(in crate::proxy) fn has_queued(&self) -> bool {
+        self.phase.queued.load(Ordering::Relaxed) > 0
     }
 
     /// Whose traffic it carries.

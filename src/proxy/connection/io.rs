@@ -42,7 +42,7 @@ impl Io {
     }
 
     fn went(&mut self, bufs: &[io::IoSlice<'_>], mut count: usize) {
-        let Some((_, outgoing)) = self.frames.as_deref_mut() else { return };
+        let Some((_, outgoing)) = self.frames.as_deref_mut() else { return self.phase.sent(count) };
         for buf in bufs {
             let sent = buf.get(..count.min(buf.len())).unwrap_or_default();
             count -= sent.len();

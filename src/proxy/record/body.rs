@@ -60,7 +60,10 @@ impl Recorded {
     pub(crate) fn keep_busy(&mut self, busy: Busy, http1: bool) {
         self.multiplexed = !http1;
         match &self.recorder {
-            Some(recorder) if http1 => recorder.activity.carried_by(busy.conn()),
+            Some(recorder) if http1 => {
+                recorder.activity.carried_by(busy.conn());
+                busy.conn().begin_answer();
+            }
             Some(recorder) => busy.conn().answers(recorder.activity.clone()),
             None => {}
         }
@@ -96,7 +99,16 @@ impl HttpBody for Recorded {
 
     fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        let queue = this.busy.as_ref().filter(|_| !this.multiplexed).map(Busy::conn);
+        // hyper would take more, up to its buffer's limit, and pin what each chunk was read into: while the client does not read, one chunk is enough. It asks
+        // again once it has written that.
+        if queue.is_some_and(|conn| conn.has_queued()) {
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut this.body).poll_frame(task);
+        if let (Some(conn), Poll::Ready(Some(Ok(frame)))) = (queue, &polled) {
+            conn.queue(frame.data_ref().map_or(0, Bytes::len));
+        }
         let Some(recorder) = &mut this.recorder else { return polled };
         let ending = match &polled {
             Poll::Pending if recorder.activity.is_expired() => {

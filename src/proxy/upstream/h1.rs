@@ -7,6 +7,7 @@ use super::replay::{Copies, is_idempotent};
 use crate::proxy::cluster::Picked;
 use crate::proxy::extended_connect::Handshake;
 use crate::proxy::headers;
+use crate::proxy::portions::PORTION;
 use crate::proxy::worker::Worker;
 use crate::snapshot::Resource;
 use filter_api::{Body, Error, Reason, Request, Response};
@@ -17,8 +18,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What hyper may buffer of a stream: half of what a reader that stops may cost (the other half is the downstream's).
-pub(crate) const MAX_BUFFER: usize = 64 * 1024;
+/// What a codec may buffer: a head, or what it queues of a request's body before it asks for no more.
+pub(crate) const MAX_BUFFER: usize = 2 * PORTION;
 
 /// Connections that a request of which nothing was written may meet closed. A request that was written is sent again once at most.
 const ATTEMPTS: u32 = 4;

@@ -6,6 +6,7 @@
 use super::MAX_BUFFER;
 use crate::identity::Within;
 use crate::proxy::cluster::Picked;
+use crate::proxy::portions::Portions;
 use crate::proxy::upstream::connect::{Way, connect};
 use crate::proxy::upstream::pool::{EndpointPool, H1Connection, Lease, Open, PENDING_TIMEOUT, Rest};
 use crate::proxy::worker::Worker;
@@ -121,7 +122,8 @@ impl Opener {
         )
         .await?;
         let local = stream.local_address();
-        let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
+        let handshake =
+            Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(Portions::of(stream))).await;
         let failed = |reason| move |error| Error::new(reason).retry_safe().source(error);
         let (mut sender, connection) = handshake.map_err(failed(Reason::ConnectFailure))?;
         self.worker.count_upstream_connection(&self.cluster);
