@@ -1,5 +1,6 @@
 //! Which way a request would take, and why: the same engine as the data path, asked without sending anything.
 
+mod access;
 mod policy;
 mod question;
 mod text;

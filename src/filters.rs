@@ -90,8 +90,10 @@ macro_rules! filters {
 
 filters! {
     port: [
+        arrival: filter_authorization::access::Arrival,
         jwt: filter_jwt::Jwt,
         authorization: filter_authorization::Authorization,
+        access: filter_authorization::access::Access,
         #[cfg(test)]
         waiting: contract::Waiting,
         #[cfg(test)]

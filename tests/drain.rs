@@ -20,22 +20,27 @@ use tokio_tungstenite::tungstenite::Message;
 struct Process {
     child: Child,
     inbound: SocketAddr,
+    outbound: SocketAddr,
     health: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Process {
     async fn start(application: SocketAddr, drain: &str) -> Self {
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let (inbound, health) = (local(free_port()), local(free_port()));
+        let outbound = local(free_port());
         let folder = tempfile::tempdir().unwrap();
         let spec = format!(
             "workers: 2
 inbound: {{addresses: [\"{inbound}\"], application: \"{application}\"}}
+outbound: {{addresses: [\"{outbound}\"]}}
 health: {{address: \"{health}\"}}
 drain: {drain}"
         );
         std::fs::write(folder.path().join("proxy.yaml"), support::proxy::own(&spec)).unwrap();
+        let objects = support::objects::service("other", "HTTP", &[application]);
+        std::fs::write(folder.path().join("objects.yaml"), objects).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_sidegate"))
             .args(["run", "--log", "info", "--config"])
             .arg(folder.path())
@@ -44,7 +49,7 @@ drain: {drain}"
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let process = Self { child, inbound, health, _folder: folder };
+        let process = Self { child, inbound, outbound, health, folder };
         let ready = async {
             while process.readiness().await != Some(200) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -249,4 +254,68 @@ async fn a_second_signal_ends_it_at_once() {
         assert_eq!(process.exit_code().await, Some(0));
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     }
+}
+
+#[tokio::test]
+async fn the_applications_new_connections_are_told_to_end_as_well() {
+    let up = Upstream::start().await;
+    let mut process = Process::start(up.address, "{propagation: 0s, gracePeriod: 10s}").await;
+    let mut kept = Client1::connect(process.outbound).await;
+    let slow = request("GET", "other", "/slow", &[("x-delay-ms", "2000")], support::empty());
+    let slow = tokio::spawn(async move { kept.try_exchange(slow).await });
+    support::eventually("the slow request", || up.requests() == 1).await;
+    process.signal("TERM").await;
+    process.becomes_unready().await;
+    // Readiness fails first; a moment later the outbound side has been told.
+    let told = async {
+        loop {
+            let reply = Client1::connect(process.outbound).await.exchange(get("other", "/new")).await;
+            assert_eq!(reply.status, 200);
+            if reply.header("connection") == "close" {
+                break;
+            }
+        }
+    };
+    in_time("a new connection to be told to end", told).await;
+    assert_eq!(slow.await.unwrap().expect("what was under way has its answer").status, 200);
+    assert_eq!(process.exit_code().await, Some(0), "nothing is left that would be cut off");
+}
+
+#[tokio::test]
+async fn a_second_process_does_not_share_the_ports_of_the_first() {
+    let up = Upstream::start().await;
+    let process = Process::start(up.address, "{propagation: 0s, gracePeriod: 1s}").await;
+    let spec = format!("inbound: {{addresses: [\"{}\"]}}", process.inbound);
+    let second = support::Proxy::with(&spec, "").await;
+    assert!(second.complaints().contains("another process listens there"), "{}", second.complaints());
+    for _ in 0..8 {
+        assert_eq!(fetch(process.inbound, get("app", "/")).await.status, 200);
+    }
+    assert_eq!(up.requests(), 8, "all of them came to the first");
+}
+
+#[tokio::test]
+async fn an_access_log_that_nobody_reads_holds_up_neither_reloads_nor_the_end() {
+    let up = Upstream::start().await;
+    let mut process = Process::start(up.address, "{propagation: 0s, gracePeriod: 5s}").await;
+    let folder = process.folder.path();
+    let fifo = folder.join("pipe");
+    assert!(Command::new("mkfifo").arg(&fifo).status().await.unwrap().success());
+    let spec = std::fs::read_to_string(folder.join("proxy.yaml")).unwrap();
+    let logging = format!("{spec}  meshConfig: {{accessLogFile: \"{}\"}}\n", fifo.display());
+    std::fs::write(folder.join("proxy.yaml"), logging).unwrap();
+    let objects = support::objects::service("late", "HTTP", &[up.address]);
+    support::eventually("the complaint", || {
+        std::fs::read_to_string(folder.join("log.txt")).unwrap().contains("start its reader first")
+    })
+    .await;
+    std::fs::write(folder.join("late.yaml"), objects).unwrap();
+    let served = async {
+        while fetch(process.outbound, get("late", "/")).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    in_time("the next reload", served).await;
+    process.signal("TERM").await;
+    assert_eq!(process.exit_code().await, Some(0));
 }

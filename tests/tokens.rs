@@ -4,48 +4,12 @@
 
 mod support;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
+use support::issuer::Issuer;
 use support::objects::service;
 use support::{Proxy, Reply, Upstream, empty, fetch, request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// Base64url without padding.
-fn encode(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0, |bits, at| bits << 8 | usize::from(chunk.get(at).copied().unwrap_or(0)));
-        text.extend((0..=chunk.len()).map(|at| char::from(LETTERS[bits >> (18 - 6 * at) & 63])));
-    }
-    text
-}
-
-/// Who signs, and what it shows of its keys.
-struct Issuer {
-    key: Ed25519KeyPair,
-    kid: &'static str,
-}
-
-impl Issuer {
-    fn new(kid: &'static str) -> Self {
-        Self { key: Ed25519KeyPair::generate().unwrap(), kid }
-    }
-
-    fn jwks(&self) -> String {
-        let (kid, x) = (self.kid, encode(self.key.public_key().as_ref()));
-        format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{kid}","x":"{x}"}}]}}"#)
-    }
-
-    fn token(&self, subject: &str) -> String {
-        let expires = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
-        let header = format!(r#"{{"alg":"EdDSA","kid":"{}"}}"#, self.kid);
-        let claims = format!(r#"{{"iss":"http://issuer.mesh","sub":"{subject}","exp":{expires}}}"#);
-        let message = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
-        format!("{message}.{}", encode(self.key.sign(message.as_bytes()).as_ref()))
-    }
-}
 
 /// What the server of keys answers with; empty: it is down.
 type Shown = Arc<Mutex<String>>;
@@ -113,7 +77,8 @@ async fn tokens_are_verified_with_keys_that_are_fetched_through_the_mesh() {
 
     let forged = Issuer::new("one").token("root");
     let refused = with_token(&proxy, &forged).await;
-    assert_eq!((refused.status.as_u16(), &*refused.text()), (401, "Jwt verification fails"));
+    assert_eq!(refused.status.as_u16(), 401);
+    assert!(refused.text().starts_with("Jwt verification fails (decision "), "{}", refused.text());
     assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"http://app/p\", error=\"invalid_token\"");
 
     // The issuer changes its key: the first that brings the new one is refused, and makes the proxy look.
@@ -210,5 +175,6 @@ async fn policies_are_asked_about_tokens_that_were_verified() {
     assert_eq!(with_token(&proxy, &issuer.token("bob")).await.status, 403);
     assert_eq!(ask(&proxy, &[]).await.status, 403, "who has no token is nobody");
     let forged = with_token(&proxy, &Issuer::new("one").token("alice")).await;
-    assert_eq!((forged.status.as_u16(), &*forged.text()), (401, "Jwt verification fails"));
+    assert_eq!(forged.status.as_u16(), 401);
+    assert!(forged.text().starts_with("Jwt verification fails (decision "), "{}", forged.text());
 }

@@ -275,3 +275,24 @@ async fn an_address_that_cannot_be_bound_is_named() {
     let error = bind("192.0.2.1:1").await.unwrap_err();
     assert!(error.to_string().contains("cannot listen on 192.0.2.1:1"), "{error}");
 }
+
+#[tokio::test]
+async fn connections_that_ask_nothing_do_not_keep_a_probe_out() {
+    let admin = Admin::local(counting().0).await;
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS + 10 {
+        let mut stream = TcpStream::connect(admin.address).await.unwrap();
+        stream.write_all(b"GET /sh").await.unwrap();
+        idle.push(stream);
+    }
+    let (status, _) =
+        tokio::time::timeout(Duration::from_secs(5), admin.get("/show")).await.expect("it is answered");
+    assert_eq!(status, 200);
+    // The oldest had to go, not the newest.
+    let mut text = String::new();
+    idle[0].read_to_string(&mut text).await.unwrap();
+    let newest = idle.last_mut().unwrap();
+    newest.write_all(b"ow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    newest.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}

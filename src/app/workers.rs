@@ -6,8 +6,8 @@ use crate::proxy::socket::{self, ListenOptions};
 use crate::proxy::{Command, LogTarget, Shared, Socket, run};
 use crate::snapshot::{Problem, Snapshot};
 use crate::telemetry::access_log::{Format, FormatError};
-use crate::telemetry::log_sink::LogSink;
-use crate::telemetry::metrics::Registry;
+use crate::telemetry::log_sink::{LogSink, Lost};
+use crate::telemetry::metrics::{self, Registry};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +27,7 @@ pub(crate) struct Workers {
     threads: Vec<Thread>,
     bound: BTreeMap<Name, Bound>,
     logs: HashMap<String, LogSink>,
+    lost: Lost,
     /// Directions that take no new connections any more: a reload does not open their listeners again.
     closed: Vec<Direction>,
 }
@@ -67,7 +68,9 @@ impl Workers {
             })?;
             threads.push(Thread { commands, handle });
         }
-        Ok(Self { shared, threads, bound: BTreeMap::new(), logs: HashMap::new(), closed: Vec::new() })
+        let lost = Lost::default();
+        metrics::show_lost_access_log_lines(registry, lost.clone());
+        Ok(Self { shared, threads, bound: BTreeMap::new(), logs: HashMap::new(), lost, closed: Vec::new() })
     }
 
     /// What the workers share.
@@ -193,6 +196,12 @@ impl Workers {
         }
     }
 
+    /// True when one of our own sockets is bound to this address.
+    fn holds(&self, address: SocketAddr) -> bool {
+        let mut addresses = self.bound.values().flat_map(|bound| &bound.addresses);
+        addresses.any(|own| *own == Address::Socket(address))
+    }
+
     /// One socket for each worker on each address.
     fn bind(
         &self,
@@ -211,6 +220,9 @@ impl Workers {
                     let failed =
                         |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
                     let mut actual = *address;
+                    if !self.holds(*address) {
+                        socket::ensure_free(*address).map_err(failed)?;
+                    }
                     for _ in &self.threads {
                         let socket = socket::listen(actual, &options).map_err(failed)?;
                         actual = socket.local_addr().map_err(failed)?;
@@ -248,7 +260,7 @@ impl Workers {
             };
             let sink = match self.logs.get(&log.path) {
                 Some(sink) => sink.clone(),
-                None => match LogSink::open(Path::new(&log.path)) {
+                None => match LogSink::counted(Path::new(&log.path), &self.lost) {
                     Ok(sink) => sink,
                     Err(error) => {
                         problems.push(problem(format!("access log {} cannot be opened: {error}", log.path)));

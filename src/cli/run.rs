@@ -55,7 +55,8 @@ pub(crate) fn main(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
+    let log = levels.clone();
+    let ended = runtime.block_on(async {
         let options =
             Options { config: args.config, proxy: args.proxy, strict: args.strict, levels: Some(levels) };
         let stop = match signals(args.exit_with_stdin) {
@@ -74,7 +75,9 @@ pub(crate) fn main(args: Args) -> ExitCode {
         };
         app.run(stop).await;
         ExitCode::SUCCESS
-    })
+    });
+    log.flush();
+    ended
 }
 
 /// A word for each SIGTERM and SIGINT, and two, which end without a drain, when standard input is closed.

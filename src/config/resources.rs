@@ -3,6 +3,7 @@
 pub mod istio;
 pub mod kind;
 pub mod kubernetes;
+pub mod own;
 pub mod proxy;
 pub mod scalar;
 pub mod string_match;
@@ -28,6 +29,8 @@ use istio::virtual_service::VirtualService;
 pub use kind::Kind;
 pub use kubernetes::Meta;
 use kubernetes::{ConfigMap, EndpointSlice, Service};
+use own::access_policy::AccessPolicy;
+use own::audit_policy::AuditPolicy;
 use proxy::Proxy;
 
 /// One object as it was written: who it is, what it says, and where it stands.
@@ -173,8 +176,12 @@ pub enum Spec {
     RequestAuthentication(Box<RequestAuthentication>),
     /// Who may do what.
     AuthorizationPolicy(Box<AuthorizationPolicy>),
+    /// Zero trust beyond that.
+    AccessPolicy(Box<AccessPolicy>),
     /// Traces, metrics and access logs.
     Telemetry(Box<Telemetry>),
+    /// What is audited.
+    AuditPolicy(Box<AuditPolicy>),
     /// A security object that does not hold and has no earlier version: what it would have been about is closed.
     Closed(Box<Closed>),
     /// A Kubernetes Service.

@@ -1,8 +1,10 @@
 //! Checks each object on its own: what the types cannot say. Errors reject that object alone.
 
+mod access;
 mod destination_rule;
 mod gateway;
 mod kubernetes;
+mod own;
 mod parts;
 mod proxy;
 mod security;
@@ -30,6 +32,8 @@ pub fn validate(resource: &Resource, report: &mut Report<'_>) {
         Spec::PeerAuthentication(spec) => security::check_peer(spec, report),
         Spec::AuthorizationPolicy(spec) => security::check_authorization(resource, spec, report),
         Spec::RequestAuthentication(spec) => security::check_request(spec, report),
+        Spec::AccessPolicy(spec) => access::check(resource, spec, report),
+        Spec::AuditPolicy(spec) => own::check_audit(spec, report),
         Spec::Telemetry(_)
         | Spec::ConfigMap(_)
         | Spec::MeshConfig(_)

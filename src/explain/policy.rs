@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::question::Question;
-use super::{Outcome, Step, walk};
+use super::{Outcome, Step, access, walk};
 use crate::filters;
 use crate::snapshot::{Http, Listener};
 use filter_api::{ConnectionFacts, Peer, Protocol, TlsFacts, TraceStep};
-use filter_authorization::{Attributes, Outcome as Decided, RequestAttributes, decide};
+use filter_authorization::{Attributes, Outcome as Decided, RequestAttributes, decide, decide_after};
 use http::request::Parts;
 
 /// What the policies of a port say of a request, rule by rule, and the refusal if it is one. Who asks has the principal of the question, and no
@@ -18,19 +18,32 @@ pub(super) fn ask(
     question: &Question,
     listener: &Listener,
     http: &Http,
-    head: &Parts,
+    head: &mut Parts,
     (client, local): (IpAddr, SocketAddr),
 ) -> (Vec<Step>, Option<Outcome>) {
     let mut steps = Vec::new();
-    let Some(settings) = http.port.read(filters::port::authorization) else { return (steps, None) };
     let connection = connection(question, listener, local);
+    access::strip(http, head, &connection);
     let request = RequestAttributes { head, token: None };
     let attributes = Attributes { connection: &connection, client, request: Some(request) };
-    for compiled in settings {
+    for compiled in http.port.read(filters::port::authorization).into_iter().flatten() {
         let mut trace: Vec<TraceStep> = Vec::new();
         let decision = decide(compiled, &attributes, &mut trace);
+        let mut outcome = decision.outcome;
+        if let Decided::Ask(ask) = &outcome {
+            trace.push(TraceStep {
+                origin: ask.rule.origin().clone(),
+                held: true,
+                because: format!(
+                    "provider `{}` would be asked, as {} says; nobody is asked here",
+                    ask.provider(),
+                    ask.rule
+                ),
+            });
+            outcome = decide_after(compiled, &attributes, &mut trace);
+        }
         steps.extend(trace.iter().map(walk::step));
-        if let Decided::Denied(denial) = decision.outcome {
+        if let Decided::Denied(denial) = outcome {
             let hint = if question.principal().is_none() {
                 "the question names no caller: say who asks with `--principal TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`"
             } else {
@@ -40,14 +53,17 @@ pub(super) fn ask(
             return (steps, Some(Outcome::Refused { status: 403, flag: "-", why, hint }));
         }
     }
-    (steps, None)
+    let (more, refusal) = access::ask(http, head, None, (&connection, client));
+    steps.extend(more);
+    (steps, refusal)
 }
 
 fn connection(question: &Question, listener: &Listener, local: SocketAddr) -> ConnectionFacts {
     let remote = SocketAddr::new(question.peer(), 0);
     let peer = question.principal().map(|principal| Peer {
         principal: Some(principal.clone()),
-        not_before: SystemTime::UNIX_EPOCH,
+        // As young as one can be.
+        not_before: SystemTime::now(),
         not_after: SystemTime::UNIX_EPOCH,
         subject: "".into(),
         uris: Arc::new([]),

@@ -51,7 +51,9 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
     found.canonical = differences(&before, &head);
     let ip = question.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let destination = SocketAddr::new(ip, question.port());
-    let (policies, refusal) = policy::ask(question, &listener, &http, &head, (client, destination));
+    let canonical = head.clone();
+    let (policies, refusal) = policy::ask(question, &listener, &http, &mut head, (client, destination));
+    found.canonical.extend(differences(&canonical, &head));
     found.policies = policies;
     if let Some(refusal) = refusal {
         found.outcome = refusal;

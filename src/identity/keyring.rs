@@ -27,6 +27,7 @@ use super::trust::Trust;
 use super::watched::Watched;
 use crate::config::finding::Finding;
 use crate::mesh::{self, DownstreamTls, Mesh, Node, UpstreamTls};
+use crate::telemetry::audit::Auditor;
 use crate::telemetry::metrics::Registry;
 
 /// Where the key material of a proxy is.
@@ -46,6 +47,8 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Keyring {
     registry: Arc<Registry>,
+    /// Told what comes and what is kept out.
+    auditor: Arc<Auditor>,
     /// Held while it is configured.
     configuring: Mutex<()>,
     state: ArcSwap<State>,
@@ -115,8 +118,8 @@ pub enum Within {
 impl Keyring {
     /// One that holds nothing.
     #[must_use]
-    pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, configuring: Mutex::default(), state: ArcSwap::default() }
+    pub fn new(registry: Arc<Registry>, auditor: Arc<Auditor>) -> Self {
+        Self { registry, auditor, configuring: Mutex::default(), state: ArcSwap::default() }
     }
 
     /// Loads and watches everything that the mesh names, and forgets what it names no more. Blocks while new files are read; needs a tokio runtime.

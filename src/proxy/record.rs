@@ -7,6 +7,7 @@ mod report;
 pub(crate) use activity::Activity;
 pub(crate) use body::{Recorded, Trailers};
 
+use super::audit;
 use super::headers::grpc::GRPC_STATUS;
 use super::labels;
 use super::worker::Worker;
@@ -82,7 +83,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let recorder = Recorder::new(&self.worker, &mut request);
-        RecordFuture { inner: Some(self.inner.call(request)), recorder: Some(recorder) }
+        RecordFuture { inner: Some(self.inner.call(request)), recorder: Some(recorder), held: None }
     }
 }
 
@@ -92,6 +93,8 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         recorder: Option<Recorder>,
+        // A refusal that waits for its place in the audit.
+        held: Option<Box<audit::Held>>,
     }
 }
 
@@ -101,6 +104,9 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(recorder) = this.recorder.as_ref() else { return Poll::Pending };
+        if this.held.is_some() {
+            return settle(this.recorder, this.held, None, task).map(Ok);
+        }
         let result = match this.inner.as_mut().as_pin_mut() {
             Some(inner) => match inner.poll(task) {
                 Poll::Ready(result) => result,
@@ -116,8 +122,44 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
             None => Err(Reason::Internal.into()),
         };
         let response = result.unwrap_or_else(|error| super::reply::answer(&error, &recorder.cx));
+        if audit::is_owed(&recorder.cx) {
+            return settle(this.recorder, this.held, Some(response), task).map(Ok);
+        }
         let Some(recorder) = this.recorder.take() else { return Poll::Pending };
         Poll::Ready(Ok(recorder.begin(response)))
+    }
+}
+
+/// Holds the answer to a request that was refused until there is a place for its record.
+#[cold]
+fn settle(
+    recorder: &mut Option<Recorder>,
+    held: &mut Option<Box<audit::Held>>,
+    response: Option<Response>,
+    task: &mut Context<'_>,
+) -> Poll<http::Response<Recorded>> {
+    let Some(known) = recorder.as_ref() else { return Poll::Pending };
+    let mut settled = None;
+    match response.map(|response| audit::settle(&known.worker, &known.cx, response)) {
+        Some(Ok(response)) => settled = Some(response),
+        Some(Err(waiting)) => *held = Some(waiting),
+        None => {}
+    }
+    if let (None, Some(waiting)) = (&settled, held) {
+        settled = match waiting.poll(task) {
+            Poll::Ready(response) => Some(response),
+            Poll::Pending if known.activity.is_expired() => {
+                Some(super::reply::answer(&Error::new(Reason::StreamIdle), &known.cx))
+            }
+            Poll::Pending => {
+                known.activity.watch(task);
+                None
+            }
+        };
+    }
+    match settled.and_then(|response| Some((recorder.take()?, response))) {
+        Some((recorder, response)) => Poll::Ready(recorder.begin(response)),
+        None => Poll::Pending,
     }
 }
 
@@ -193,6 +235,8 @@ impl Recorder {
         }
         // To a client of HTTP/1.0 hyper answers as such by itself, and only then says that the connection stays open.
         head.version = self.version.max(Version::HTTP_11);
+        self.worker.note_answer(&self.cx, &mut head, self.grpc_status);
+        self.audit();
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(head, Recorded::new(body, self))
@@ -220,6 +264,8 @@ impl Recorder {
         if self.activity.end() {
             return;
         }
+        // Of an exchange that was dropped before its answer.
+        self.audit();
         let duration = self.cx.started.elapsed();
         let mut facts = self.cx.facts.borrow_mut();
         if let Ending::Broken(reason) = ending {
@@ -238,6 +284,11 @@ impl Recorder {
         if facts.loses_trailers && facts.request_meter.as_ref().is_some_and(|meter| meter.had_trailers()) {
             self.worker.count_lost_trailers();
         }
+        let broken = match ending {
+            Ending::Broken(reason) => Some(reason),
+            Ending::Complete(_) => None,
+        };
+        self.worker.note_end(&self.cx, &mut facts, broken, self.status, self.grpc_status);
         let facts = &*facts;
         let flags =
             facts.reasons.iter().fold(ResponseFlags::NONE, |flags, reason| flags.with(labels::flag(*reason)));

@@ -98,6 +98,28 @@ pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<std::n
     Ok(socket.into())
 }
 
+/// Makes sure that nobody listens at an address: with `SO_REUSEPORT` another process of the same user would share its connections with us, and
+/// neither of the two would know.
+///
+/// # Errors
+///
+/// `AddrInUse` when somebody does; else those of opening a socket.
+pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
+    let socket = tcp(address)?;
+    // Connections of a process that is gone do not count, its listening socket would.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    match socket.bind(&SockAddr::from(address)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(io::Error::new(error.kind(), "another process listens there"))
+        }
+        // Whatever else is wrong, the socket itself will say, which has more options.
+        _ => Ok(()),
+    }
+}
+
 /// Opens a listening UNIX socket, non-blocking. A socket that nobody listens on any more is replaced; a file
 /// that is no socket is not.
 ///

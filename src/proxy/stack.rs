@@ -1,6 +1,7 @@
 //! The stack: one typed expression, outermost layer first. Its order never changes; what a port or a route wants from a filter is data.
 
 use super::admit::AdmitLayer;
+use super::audit::PassLayer;
 use super::edge::EdgeLayer;
 use super::record::{RecordLayer, Recorded};
 use super::reply::ReplyLayer;
@@ -8,6 +9,7 @@ use super::{canonicalise, check::CheckLayer, cluster, route, upstream, worker::W
 use crate::filters;
 use filter_api::{FilterLayer, Request};
 use filter_authorization::Authorization;
+use filter_authorization::access::{Access, Arrival};
 use filter_jwt::Jwt;
 use filter_timeout::TimeoutLayer;
 use filter_transform::Transform;
@@ -29,8 +31,13 @@ macro_rules! stack {
             $(.layer($before_route))?
             // With the request, before the upstream hears of it: a tunnel is a connection, and the filters of the port may refuse it.
             .layer(AdmitLayer)
+            // What access policies take from a request before anything judges it, and what they count of answers.
+            .layer(FilterLayer::<Arrival>::new(filters::port::arrival))
             .layer(FilterLayer::<Jwt>::new(filters::port::jwt))
             .layer(FilterLayer::<Authorization>::new(filters::port::authorization))
+            .layer(FilterLayer::<Access>::new(filters::port::access))
+            // What was let in and is recorded goes no further without a place for its record.
+            .layer(PassLayer::new(worker.clone()))
             .layer(CheckLayer::new(worker.clone(), route::check))
             $(.layer($after_route))?
             .layer(FilterLayer::<Transform>::new(filters::route::transform))

@@ -1,4 +1,4 @@
-//! Carries access-log lines from the workers to a file without ever making a worker wait.
+//! Carries log lines to a file without ever making a worker wait: those of the access logs, and of the proxy's own log.
 //!
 //! Each worker fills a buffer of its own and hands it over whole; one thread per destination writes. When that
 //! thread is stuck, buffers are dropped and their lines counted.
@@ -52,11 +52,31 @@ struct Pending {
     lines: u64,
 }
 
+/// Lines that sinks have lost, those that are no more included. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Lost(Arc<AtomicU64>);
+
+impl Lost {
+    /// So many.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     written: AtomicU64,
     dropped: AtomicU64,
+    lost: Lost,
     reopen: AtomicBool,
+}
+
+impl Counts {
+    fn lose(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+        self.lost.0.fetch_add(lines, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -72,9 +92,17 @@ impl LogSink {
     /// # Errors
     /// When the file cannot be opened or the thread not started.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let (sink, queue) = Self::queued(QUEUED_BUFFERS);
+        Self::counted(path, &Lost::default())
+    }
+
+    /// The same, and adds the lines that it loses to `lost`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn counted(path: &Path, lost: &Lost) -> io::Result<Self> {
+        let (sink, queue) = Self::queued(QUEUED_BUFFERS, lost);
         let writer = Writer::open(path, sink.counts.clone())?;
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&queue))?;
+        std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(&queue))?;
         Ok(sink)
     }
 
@@ -111,14 +139,16 @@ impl LogSink {
         self.counts.written.load(Ordering::Relaxed)
     }
 
-    fn queued(buffers: usize) -> (Self, Receiver<Message>) {
+    fn queued(buffers: usize, lost: &Lost) -> (Self, Receiver<Message>) {
         let (queue, receiver) = sync_channel(buffers);
-        (Self { queue, counts: Arc::default() }, receiver)
+        let counts = Counts { lost: lost.clone(), ..Counts::default() };
+        (Self { queue, counts: Arc::new(counts) }, receiver)
     }
 
-    fn send(&self, bytes: Vec<u8>, lines: u64) {
+    /// Hands lines over as they are, from any thread. Never waits.
+    pub fn send(&self, bytes: Vec<u8>, lines: u64) {
         if self.queue.try_send(Message::Lines(bytes, lines)).is_err() {
-            self.counts.dropped.fetch_add(lines, Ordering::Relaxed);
+            self.counts.lose(lines);
         }
     }
 }

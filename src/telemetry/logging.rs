@@ -1,12 +1,14 @@
 //! The proxy's own log: to standard error, as text in Istio's shape or as JSON, with levels that can be changed
-//! while it runs.
+//! while it runs. A thread of its own writes it: a reader of standard error that stands still costs lines, and holds up nobody.
 
 mod format;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -16,6 +18,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Registry, reload};
 
 use self::format::{Json, Text};
+use super::log_sink::{LogSink, Lost};
+
+/// How long the end of the process waits for the last lines to be written.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +38,18 @@ pub enum Shape {
 pub struct Levels {
     filter: Arc<Mutex<Targets>>,
     reload: reload::Handle<Targets, Registry>,
+    /// `None` with a writer of somebody else's.
+    sink: Option<LogSink>,
+    lost: Lost,
+}
+
+/// Hands each line to the thread that writes.
+struct Queue(LogSink);
+
+/// A line that is being written.
+struct Line<'s> {
+    sink: &'s LogSink,
+    bytes: Vec<u8>,
 }
 
 /// Why a level was refused.
@@ -62,6 +80,9 @@ pub enum StartError {
     /// Somebody else has the log.
     #[error("a log is already installed: {0}")]
     Installed(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// Standard error cannot be written to.
+    #[error("standard error cannot be opened: {0}")]
+    Output(#[from] io::Error),
 }
 
 /// Starts the log of this process on standard error. `levels` is `info`, or `info,sidegate::proxy=debug`.
@@ -69,9 +90,11 @@ pub enum StartError {
 /// # Errors
 /// When `levels` is not understood or the process already has a log.
 pub fn start(shape: Shape, levels: &str) -> Result<Levels, StartError> {
-    let (subscriber, levels) = subscriber(shape, levels, io::stderr)?;
+    let lost = Lost::default();
+    let sink = LogSink::counted(Path::new("/dev/stderr"), &lost)?;
+    let (subscriber, levels) = subscriber(shape, levels, Queue(sink.clone()))?;
     tracing::subscriber::set_global_default(subscriber)?;
-    Ok(levels)
+    Ok(Levels { sink: Some(sink), lost, ..levels })
 }
 
 /// The log without installing it, for another writer.
@@ -94,10 +117,25 @@ where
         Shape::Text => Box::new(base.with(output.event_format(Text::default()))),
         Shape::Json => Box::new(base.with(output.event_format(Json::default()))),
     };
-    Ok((subscriber, Levels { filter: Arc::new(Mutex::new(filter)), reload }))
+    let filter = Arc::new(Mutex::new(filter));
+    Ok((subscriber, Levels { filter, reload, sink: None, lost: Lost::default() }))
 }
 
 impl Levels {
+    /// Waits a second at most until the lines so far are written. For the end of the process.
+    pub fn flush(&self) {
+        if let Some(sink) = &self.sink {
+            // A reader that stands still must not keep the process.
+            let _ = sink.flush(PATIENCE);
+        }
+    }
+
+    /// Lines that were lost because nobody read them.
+    #[must_use]
+    pub fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
     /// Gives every scope this level.
     ///
     /// # Errors
@@ -139,6 +177,33 @@ impl fmt::Display for Levels {
 impl fmt::Debug for Levels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Levels").field(&self.to_string()).finish()
+    }
+}
+
+impl<'w> MakeWriter<'w> for Queue {
+    type Writer = Line<'w>;
+
+    fn make_writer(&'w self) -> Line<'w> {
+        Line { sink: &self.0, bytes: Vec::new() }
+    }
+}
+
+impl io::Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if !self.bytes.is_empty() {
+            self.sink.send(std::mem::take(&mut self.bytes), 1);
+        }
     }
 }
 

@@ -7,7 +7,9 @@ mod bundle;
 mod cache;
 mod istio;
 mod own;
+mod policy;
 mod process;
+mod providers;
 mod registry;
 mod scrape;
 mod slab;
@@ -21,8 +23,11 @@ pub use istio::{
     TCP_RECEIVED, TCP_SENT, Workload,
 };
 pub use own::{ConfigMetrics, JwksMetrics, LimitMetrics, PoolMetrics, WorkerEvents};
+pub(crate) use own::{show_lost_access_log_lines, show_lost_own_log_lines};
+pub use policy::PolicyMetrics;
 pub use process::scrape_process;
 pub(crate) use process::status_bytes;
+pub use providers::ProviderMetrics;
 pub use registry::{Registry, RegistryLimits, Series};
 pub use scrape::{FamilyScrape, Scrape, SeriesScrape, Value};
 pub use worker::WorkerMetrics;

@@ -1,5 +1,6 @@
 //! Why an exchange failed: whose fault it is, what was sent, whether a retry is safe.
 
+use crate::Record;
 use http::StatusCode;
 use std::borrow::Cow;
 use std::fmt;
@@ -16,6 +17,7 @@ struct Failure {
     detail: Cow<'static, str>,
     details: Option<&'static str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    record: Option<Box<Record>>,
 }
 
 /// Whose fault a failure is.
@@ -114,10 +116,16 @@ reasons! {
     UpgradeRefused: "-", FORBIDDEN, 7, Downstream, "upgrade_failed";
     /// A policy refuses the connection. Requests are answered 403 where the policy is asked.
     AccessDenied: "-", FORBIDDEN, 7, Downstream, "rbac_access_denied";
+    /// A provider of external authorization refuses the request.
+    ExternalDenied: "UAEX", FORBIDDEN, 7, Downstream, "ext_authz_denied";
+    /// A provider of external authorization could not be asked, and the policy refuses then.
+    ExternalFailed: "UAEX", FORBIDDEN, 7, Upstream, "ext_authz_error";
     /// The request would come back to this proxy.
     Loop: "NR", LOOP_DETECTED, 14, Downstream, "loop_detected";
     /// We are shutting down or over a limit of our own.
     Overload: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "overload";
+    /// The request needs a record in the audit, and that cannot be written. It was not sent: 503, as the caller did nothing wrong and may come again.
+    AuditUnavailable: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "audit_unavailable";
     /// A defect of ours: the request was lost, the process goes on.
     Internal: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "internal_error";
 }
@@ -133,6 +141,7 @@ impl Error {
             detail: Cow::Borrowed(""),
             details: None,
             source: None,
+            record: None,
         }))
     }
 
@@ -151,6 +160,12 @@ impl Error {
     /// Keeps the cause for the log.
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says which rule of a policy refuses a connection. The caller does not hear of it.
+    pub fn record(mut self, record: Record) -> Self {
+        self.0.record = Some(Box::new(record));
         self
     }
 
@@ -200,6 +215,11 @@ impl Error {
     /// What to tell the caller; empty when the reason says it all.
     pub fn detail_str(&self) -> &str {
         &self.0.detail
+    }
+
+    /// Which rule of a policy refuses.
+    pub fn decided(&self) -> Option<&Record> {
+        self.0.record.as_deref()
     }
 
     /// The cause in words, for the log's transport failure field.

@@ -1,5 +1,6 @@
 //! What a decision may look at.
 
+use crate::access::Facts;
 use crate::settings::DestinationPort;
 use filter_api::{ConnectionFacts, Principal, Token};
 use http::header::HOST;
@@ -7,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, request};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 /// What is known of a request, or of a connection that is no HTTP. Nothing of it is taken from a header that a caller may set freely, except what
 /// policies ask of headers.
@@ -43,11 +45,15 @@ pub(crate) struct View<'a> {
     pub(crate) principal: Option<&'a Principal>,
     /// A peer proved who it is, be it by a name that is no workload's.
     pub(crate) authenticated: bool,
+    /// Since when the certificate of the peer is valid.
+    pub(crate) valid_since: Option<SystemTime>,
     pub(crate) source: IpAddr,
     pub(crate) client: IpAddr,
     pub(crate) destination: IpAddr,
     pub(crate) port: Option<u16>,
     pub(crate) server_name: &'a str,
+    /// What only access policies ask, where one does.
+    pub(crate) access: Option<&'a Facts<'a>>,
 }
 
 /// The values of a header that a policy asks about.
@@ -69,6 +75,7 @@ impl<'a> View<'a> {
             request: attributes.request,
             principal: peer.and_then(|peer| peer.principal.as_ref()),
             authenticated: peer.is_some(),
+            valid_since: peer.map(|peer| peer.not_before),
             // `::ffff:10.0.0.1` is 10.0.0.1, whichever socket it came in by.
             source: connection.direct_remote.ip().to_canonical(),
             client: attributes.client.to_canonical(),
@@ -79,6 +86,7 @@ impl<'a> View<'a> {
                 DestinationPort::Unknown => None,
             },
             server_name: connection.server_name.as_deref().unwrap_or_default(),
+            access: None,
         }
     }
 
@@ -121,7 +129,8 @@ impl<'a> HeaderValues<'a> {
     }
 }
 
-fn is_alike(one: &HeaderName, other: &HeaderName) -> bool {
+/// Whether an application that takes `-` for `_` reads both as one.
+pub(crate) fn is_alike(one: &HeaderName, other: &HeaderName) -> bool {
     let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
     let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| fold(*one) == fold(*other))

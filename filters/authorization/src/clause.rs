@@ -1,5 +1,6 @@
 //! One clause of a rule: an attribute and the values that it may or may not have.
 
+use crate::access::Question;
 use crate::attributes::{HeaderValues, View, lower_case, split_authority};
 use crate::pattern::{Patterns, list};
 use crate::truth::Truth;
@@ -40,6 +41,8 @@ pub(crate) enum Test {
     Host(Patterns),
     Method(Patterns),
     Path(Patterns),
+    /// What only access policies ask.
+    Access(Question),
 }
 
 /// A header, or what HTTP/2 writes as one.
@@ -88,6 +91,7 @@ impl Test {
             Self::Port(_) | Self::ServerName(_) => false,
             Self::Users(_) | Self::Audience(_) | Self::Claim(..) => true,
             Self::Header(..) | Self::Host(_) | Self::Method(_) | Self::Path(_) => true,
+            Self::Access(question) => question.needs_http(),
         }
     }
 
@@ -126,6 +130,7 @@ impl Test {
             }
             Self::Header(HeaderKey::Target, patterns) => patterns.matches(target(view).as_bytes()).into(),
             Self::Path(patterns) => patterns.matches(view.path().as_bytes()).into(),
+            Self::Access(question) => question.truth(view),
         }
     }
 
@@ -156,6 +161,7 @@ impl Test {
                 None => no_request(),
                 Some(request) => header_words(&HeaderValues::of(&request.head.headers, name)),
             },
+            Self::Access(question) => question.actual(view),
             _ if view.request.is_none() => no_request(),
             Self::Header(HeaderKey::Authority, _) | Self::Host(_) => {
                 or_none(&String::from_utf8_lossy(view.authority().unwrap_or_default()))
@@ -294,6 +300,7 @@ impl fmt::Display for Test {
                 list(f, blocks.iter())
             }
             Self::Port(ports) => list(f, ports.iter()),
+            Self::Access(question) => question.fmt(f),
         }
     }
 }

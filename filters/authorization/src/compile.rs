@@ -36,9 +36,10 @@ pub(crate) fn rules(policy: &Policy, number: usize, faults: &mut Vec<Fault>) -> 
     written.map(|(at, rule)| compiler.rule(number, at, rule)).collect()
 }
 
-struct Compiler<'a> {
-    policy: &'a Policy,
-    faults: &'a mut Vec<Fault>,
+/// Reads the parts of policies; what is wrong with them comes together in `faults`.
+pub(crate) struct Compiler<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) faults: &'a mut Vec<Fault>,
 }
 
 /// A list of values in a policy, and how to read them.
@@ -50,12 +51,12 @@ struct List<'v> {
 }
 
 impl Compiler<'_> {
-    fn fault(&mut self, field: impl Into<String>, message: impl Into<String>, hint: &'static str) {
+    pub(crate) fn fault(&mut self, field: impl Into<String>, message: impl Into<String>, hint: &'static str) {
         self.faults.push(Fault { field: field.into(), message: message.into(), hint });
     }
 
     fn check_custom(&mut self) {
-        if let Action::Custom { provider } = &self.policy.action {
+        if let Action::Custom { provider, .. } = &self.policy.action {
             if provider.is_empty() {
                 self.fault("provider.name", "is empty", "name a provider of the mesh configuration");
             }
@@ -113,7 +114,7 @@ impl Compiler<'_> {
         self.lists(at, "from.source", lists, "say whom it is about; leave `from` out for everybody")
     }
 
-    fn operation(&mut self, at: &str, operation: &Operation) -> Vec<Clause> {
+    pub(crate) fn operation(&mut self, at: &str, operation: &Operation) -> Vec<Clause> {
         let list = |kind, key, values, negated| List { kind, key, values, negated };
         let lists = [
             list(Kind::Host, "hosts", &operation.hosts, false),
@@ -151,7 +152,7 @@ impl Compiler<'_> {
         clauses
     }
 
-    fn condition(&mut self, at: &str, condition: &Condition, clauses: &mut Vec<Clause>) {
+    pub(crate) fn condition(&mut self, at: &str, condition: &Condition, clauses: &mut Vec<Clause>) {
         let kind = match kind_of(&condition.key) {
             Ok(kind) => kind,
             Err((message, hint)) => return self.fault(format!("{at}.key"), message, hint),

@@ -18,12 +18,22 @@ pub(super) fn stand_in(
     placement: &Arc<Placement>,
     findings: &[Finding],
 ) -> Option<Arc<Resource>> {
-    let closes = [Kind::AuthorizationPolicy, Kind::RequestAuthentication, Kind::PeerAuthentication]
-        .contains(&key.kind);
+    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let closes = match key.kind {
+        Kind::AuthorizationPolicy
+        | Kind::RequestAuthentication
+        | Kind::PeerAuthentication
+        | Kind::AuditPolicy => true,
+        // One in shadow would have changed nothing.
+        Kind::AccessPolicy => {
+            let doubtful = |error: &Finding| matches!(&*error.field, "" | "spec" | "spec.mode");
+            outline.text("spec.mode") != Some("Shadow") || errors().any(doubtful)
+        }
+        _ => false,
+    };
     if !closes {
         return None;
     }
-    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
     // What is wrong with the scope itself, or with all of the object, leaves nothing to rely on.
     let readable = errors().all(|error| {
         let field = error.field.as_str();

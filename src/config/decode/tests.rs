@@ -361,8 +361,9 @@ proptest! {
 #[test]
 fn a_rejected_security_object_has_a_stand_in_for_its_scope() {
     let closed = |kind: &str, spec: &str| {
+        let group = if kind == "AccessPolicy" { "sidegate.io/v1alpha1" } else { "security.istio.io/v1" };
         let yaml = format!(
-            "apiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec: {spec}\n"
+            "apiVersion: {group}\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec: {spec}\n"
         );
         let reading = read(&yaml);
         let object = reading.objects.into_iter().next().unwrap();
@@ -376,6 +377,7 @@ fn a_rejected_security_object_has_a_stand_in_for_its_scope() {
         ("AuthorizationPolicy", "rules: [{when: [{key: ''}]}]"),
         ("RequestAuthentication", "jwtRules: [{issuer: ''}]"),
         ("PeerAuthentication", "mtls: {mode: STRIKT}"),
+        ("AccessPolicy", "default: Perhaps"),
     ] {
         let found = closed(kind, &format!("{{selector: {{matchLabels: {{app: a}}}}, {bad}}}"));
         assert_eq!(found.selector.match_labels.get("app"), Some("a"), "{kind}");

@@ -19,6 +19,8 @@ use crate::config::resources::istio::{
     virtual_service::VirtualService,
 };
 use crate::config::resources::kubernetes::{ConfigMap, EndpointSlice, Service};
+use crate::config::resources::own::access_policy::AccessPolicy;
+use crate::config::resources::own::audit_policy::AuditPolicy;
 use crate::config::resources::proxy::Proxy;
 
 /// The fields of one kind, as a graph of types.
@@ -65,7 +67,7 @@ pub(super) fn of(kind: Kind) -> Option<&'static Shape> {
     }
     shapes! {
         VirtualService DestinationRule ServiceEntry WorkloadEntry Sidecar Gateway PeerAuthentication
-        RequestAuthentication AuthorizationPolicy Telemetry Service EndpointSlice ConfigMap Proxy
+        RequestAuthentication AuthorizationPolicy AccessPolicy AuditPolicy Telemetry Service EndpointSlice ConfigMap Proxy
     }
 }
 

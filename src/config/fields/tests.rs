@@ -6,7 +6,7 @@ use super::{About, kind_mark, list, nearest, remarks};
 use crate::config::resources::Kind;
 use crate::config::spans;
 
-const TYPED: [Kind; 14] = [
+const TYPED: [Kind; 16] = [
     Kind::VirtualService,
     Kind::DestinationRule,
     Kind::ServiceEntry,
@@ -16,11 +16,13 @@ const TYPED: [Kind; 14] = [
     Kind::PeerAuthentication,
     Kind::RequestAuthentication,
     Kind::AuthorizationPolicy,
+    Kind::AccessPolicy,
     Kind::Telemetry,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::ConfigMap,
     Kind::Proxy,
+    Kind::AuditPolicy,
 ];
 
 /// Fields that are neither in the table nor below one that is marked as a whole.

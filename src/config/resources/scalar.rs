@@ -43,10 +43,10 @@ impl<'de> Deserialize<'de> for IntOrString {
 }
 
 /// Reads a text with `FromStr`, so that the decoder knows the very place of an error.
-struct Parsed<T>(std::marker::PhantomData<T>);
+pub(super) struct Parsed<T>(std::marker::PhantomData<T>);
 
 impl<'de, T: std::str::FromStr<Err = &'static str>> Parsed<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    pub(super) fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
         deserializer.deserialize_str(Self(std::marker::PhantomData))
     }
 }

@@ -6,10 +6,10 @@ use filter_authorization::{
     Action, Condition, DestinationPort, Operation, Policy, Rule, Settings as Filter, Source,
 };
 
-use super::World;
 use super::index::{Index, Written, origin};
 use super::security::{Workload, targets};
 use super::settings::{DOMAIN, Settings};
+use super::{World, custom};
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, Condition as WrittenCondition, Operation as WrittenOperation,
     PolicySource,
@@ -24,7 +24,11 @@ const DRY_RUN: &str = "istio.io/dry-run";
 pub(super) fn port_settings(world: &World<'_>, destination_port: DestinationPort) -> PortSettings {
     let mut settings = PortSettings::default();
     if !world.policies.is_empty() {
-        settings.authorization.push(Filter { policies: Arc::clone(&world.policies), destination_port });
+        settings.authorization.push(Filter {
+            policies: Arc::clone(&world.policies),
+            custom: custom::asked(world).custom.clone(),
+            destination_port,
+        });
     }
     settings
 }
@@ -37,7 +41,7 @@ pub(super) fn policies(
     namespace: &str,
 ) -> Arc<Vec<Policy>> {
     let workload = Workload { namespace, root: settings.root(), proxy };
-    let trust = TrustDomains { own: settings.trust_domain(proxy), aliases: settings.trust_domain_aliases() };
+    let trust = TrustDomains::new(settings, proxy);
     let mut found = Vec::new();
     for written in &index.authorization_policies {
         let spec = written.spec;
@@ -82,7 +86,9 @@ pub(in crate::config) fn policy(object: &Resource, spec: &AuthorizationPolicy) -
             AuthorizationAction::Audit => Action::Audit,
             AuthorizationAction::Custom => {
                 let provider = spec.provider.as_ref().map(|provider| provider.name.clone());
-                Action::Custom { provider: provider.unwrap_or_default() }
+                // What cannot be read rejects the object.
+                let (failures, cache) = custom::terms(object).unwrap_or_default();
+                Action::Custom { provider: provider.unwrap_or_default(), failures, cache }
             }
         },
         dry_run: dry_run(object).unwrap_or(false),
@@ -199,9 +205,16 @@ fn remark(index: &Index<'_>, written: &Written<'_, AuthorizationPolicy>, proxy: 
 }
 
 /// Names of the trust domain that are one to policies: `cluster.local` in a principal stands for the own one, whatever its name.
-struct TrustDomains<'a> {
+pub(super) struct TrustDomains<'a> {
     own: &'a str,
     aliases: &'a [String],
+}
+
+impl<'a> TrustDomains<'a> {
+    /// Those of a proxy.
+    pub(super) fn new(settings: &'a Settings<'_>, proxy: &'a Proxy) -> Self {
+        Self { own: settings.trust_domain(proxy), aliases: settings.trust_domain_aliases() }
+    }
 }
 
 impl TrustDomains<'_> {
@@ -218,22 +231,23 @@ impl TrustDomains<'_> {
                 self.domains(&mut source.not_trust_domains);
             }
             for condition in &mut rule.when {
-                match &*condition.key {
-                    "source.principal" => {
-                        self.principals(&mut condition.values);
-                        self.principals(&mut condition.not_values);
-                    }
-                    "source.trustDomain" => {
-                        self.domains(&mut condition.values);
-                        self.domains(&mut condition.not_values);
-                    }
-                    _ => {}
-                }
+                self.values(&condition.key, &mut condition.values);
+                self.values(&condition.key, &mut condition.not_values);
             }
         }
     }
 
-    fn principals(&self, values: &mut Vec<String>) {
+    /// The values of a condition on this attribute.
+    pub(super) fn values(&self, key: &str, values: &mut Vec<String>) {
+        match key {
+            "source.principal" => self.principals(values),
+            "source.trustDomain" => self.domains(values),
+            _ => {}
+        }
+    }
+
+    /// A list of principals.
+    pub(super) fn principals(&self, values: &mut Vec<String>) {
         let mut all: Vec<String> = Vec::with_capacity(values.len());
         for value in std::mem::take(values) {
             match value.split_once('/') {

@@ -3,7 +3,7 @@
 use filter_authorization::DestinationPort;
 
 use super::workloads::is_subset;
-use super::{World, authentication, authorization};
+use super::{World, access, authentication, authorization};
 use crate::config::resources::Resource;
 use crate::config::resources::istio::common::{MatchLabels, TargetReference};
 use crate::config::resources::proxy::Proxy;
@@ -19,7 +19,9 @@ pub(super) fn of_requests(world: &World<'_>, port: DestinationPort) -> PortSetti
 
 /// What is asked of connections that are no HTTP. They bring no tokens.
 pub(super) fn of_connections(world: &World<'_>, port: DestinationPort) -> PortSettings {
-    authorization::port_settings(world, port)
+    let mut settings = authorization::port_settings(world, port);
+    access::add(world, port, &mut settings);
+    settings
 }
 
 /// `targetRef` counts only where there are no `targetRefs`.

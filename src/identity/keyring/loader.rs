@@ -156,7 +156,8 @@ impl Loader<'_> {
         let watched = match self.old.sources.get(&source).filter(|_| same) {
             Some(known) => known.clone(),
             None => {
-                let held = Arc::new(Held::new(&name, purpose.clone()));
+                let held = Held::new(&name, purpose.clone()).audited(self.keyring.auditor.clone());
+                let held = Arc::new(held);
                 Arc::new(Watched::start(held, files.clone(), &self.keyring.registry))
             }
         };

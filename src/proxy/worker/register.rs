@@ -54,7 +54,7 @@ impl Worker {
         conns.push(conn.clone());
         self.clock.hurry();
         self.shared.count(conn.direction()).fetch_add(1, Ordering::Relaxed);
-        if self.shared.is_draining() && conn.direction() != Direction::Outbound {
+        if self.shared.ends(conn.direction()) {
             conn.close(Close::Soon);
         }
         Registered { worker: self.clone(), conn: conn.clone() }

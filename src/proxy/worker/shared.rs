@@ -3,7 +3,10 @@
 use super::LogTarget;
 use crate::identity::Keyring;
 use crate::mesh::Direction;
+use crate::proxy::decisions::Reporting;
 use crate::snapshot::Snapshot;
+use crate::telemetry::audit::Auditor;
+use crate::telemetry::decisions::Decisions;
 use crate::telemetry::metrics::Registry;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -16,8 +19,11 @@ pub struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) generation: AtomicU64,
     pub(super) logs: ArcSwap<Vec<LogTarget>>,
+    reporting: ArcSwap<Reporting>,
+    decisions: Decisions,
     registry: Arc<Registry>,
     keyring: Arc<Keyring>,
+    auditor: Arc<Auditor>,
     /// Addresses that listeners are bound to: a connection to one of them would come back to us.
     pub(super) own_addresses: ArcSwap<Vec<SocketAddr>>,
     connections: [AtomicU32; 3],
@@ -25,6 +31,7 @@ pub struct Shared {
     accepted: AtomicU32,
     max_connections: AtomicU32,
     draining: AtomicBool,
+    outbound_draining: AtomicBool,
 }
 
 /// One accepted connection, until it is closed.
@@ -34,17 +41,22 @@ pub(crate) struct Accepted(Arc<Shared>);
 impl Shared {
     /// Shared state that starts with this snapshot.
     pub fn new(snapshot: Arc<Snapshot>, registry: Arc<Registry>) -> Arc<Self> {
+        let auditor = Arc::new(Auditor::new(&registry));
         Arc::new(Self {
             generation: AtomicU64::new(snapshot.generation),
             snapshot: ArcSwap::new(snapshot),
             logs: ArcSwap::default(),
-            keyring: Arc::new(Keyring::new(registry.clone())),
+            reporting: ArcSwap::default(),
+            decisions: Decisions::new(),
+            keyring: Arc::new(Keyring::new(registry.clone(), auditor.clone())),
+            auditor,
             registry,
             own_addresses: ArcSwap::default(),
             connections: Default::default(),
             accepted: AtomicU32::new(0),
             max_connections: AtomicU32::new(u32::MAX),
             draining: AtomicBool::new(false),
+            outbound_draining: AtomicBool::new(false),
         })
     }
 
@@ -62,6 +74,20 @@ impl Shared {
 
     pub(crate) fn set_logs(&self, logs: Vec<LogTarget>) {
         self.logs.store(Arc::new(logs));
+    }
+
+    /// Sets how decisions are told. Workers follow with the next snapshot.
+    pub(crate) fn set_reporting(&self, reporting: Reporting) {
+        self.reporting.store(Arc::new(reporting));
+    }
+
+    pub(super) fn reporting(&self) -> Arc<Reporting> {
+        self.reporting.load_full()
+    }
+
+    /// The decisions of the last while.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     pub(crate) fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
@@ -103,9 +129,25 @@ impl Shared {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Marks that the application's own calls have to end as well.
+    pub(crate) fn set_outbound_draining(&self) {
+        self.outbound_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a connection of this direction has to go elsewhere.
+    pub(super) fn ends(&self, direction: Direction) -> bool {
+        let ending = if direction == Direction::Outbound { &self.outbound_draining } else { &self.draining };
+        ending.load(Ordering::Relaxed)
+    }
+
     /// The key material of the process.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
+    }
+
+    /// The audit of the process.
+    pub fn auditor(&self) -> &Arc<Auditor> {
+        &self.auditor
     }
 
     /// The metrics of the process.

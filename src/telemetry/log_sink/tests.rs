@@ -45,7 +45,7 @@ fn lines_of_several_workers_arrive_whole() {
 #[test]
 fn a_stuck_reader_costs_lines_not_time_and_every_lost_line_is_counted() {
     // Nobody receives: the queue is all there is.
-    let (sink, queue) = LogSink::queued(2);
+    let (sink, queue) = LogSink::queued(2, &Lost::default());
     let log = sink.worker();
     let line = format!("{}\n", "x".repeat(999));
     (0..100).for_each(|_| push(&log, &line));
@@ -93,7 +93,7 @@ fn a_path_that_cannot_be_opened_is_an_error_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lonely_line_is_handed_over_in_time_and_an_idle_worker_arms_no_timer() {
-    let (sink, queue) = LogSink::queued(8);
+    let (sink, queue) = LogSink::queued(8, &Lost::default());
     let log = sink.worker();
     let local = tokio::task::LocalSet::new();
     local.spawn_local(log.clone().flush_in_time());
@@ -109,4 +109,30 @@ async fn a_lonely_line_is_handed_over_in_time_and_an_idle_worker_arms_no_timer()
         assert_eq!(bytes, b"a\nb\n");
     });
     run.await;
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_refused_and_not_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("access.log");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let refused = LogSink::open(&path).unwrap_err();
+    assert!(refused.to_string().contains("start its reader first"), "{refused}");
+}
+
+#[test]
+fn what_all_sinks_have_lost_outlives_them() {
+    let lost = Lost::default();
+    let (sink, queue) = LogSink::queued(1, &lost);
+    sink.send(b"one\n".to_vec(), 1);
+    sink.send(b"two\n".to_vec(), 1);
+    drop((sink, queue));
+    assert_eq!(lost.lines(), 1);
 }

@@ -1,6 +1,6 @@
 //! The thread that writes a log file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 
 use super::{Counts, Message};
 
@@ -56,7 +58,7 @@ impl Writer {
                 self.counts.written.fetch_add(lines, Ordering::Relaxed);
             }
             Err(error) => {
-                self.counts.dropped.fetch_add(lines, Ordering::Relaxed);
+                self.counts.lose(lines);
                 self.report("write", &error);
             }
         }
@@ -87,8 +89,19 @@ impl Writer {
     }
 }
 
+/// Opens without waiting: a FIFO that nobody reads is refused here, for whoever opens it has more to do. Writing to it may wait, on the thread
+/// of this log alone.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = open(path, flags | OFlags::NONBLOCK, Mode::from_raw_mode(0o666)).map_err(|error| {
+        if error == rustix::io::Errno::NXIO {
+            io::Error::other("it is a pipe or socket that nobody reads; start its reader first")
+        } else {
+            error.into()
+        }
+    })?;
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(File::from(file))
 }
 
 fn is_same_file(path: &Path, file: &File) -> bool {

@@ -3,6 +3,7 @@
 use super::bundle::{Bundle, Kind, Slot, Spec};
 use super::registry::{Registry, Series};
 use super::worker::WorkerMetrics;
+use crate::telemetry::log_sink::Lost;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -93,6 +94,27 @@ static TOKENS: Bundle = Bundle {
         family!(Counter, "sidegate_jwt_cache_misses_total", "Tokens that had to be verified."),
     ],
 };
+
+static ACCESS_LOG_LOST: Spec = family!(
+    Counter,
+    "sidegate_access_log_lines_dropped_total",
+    "Lines of access logs that were not written, because the file was too slow or refused them."
+);
+static OWN_LOG_LOST: Spec = family!(
+    Counter,
+    "sidegate_own_log_lines_dropped_total",
+    "Lines of the proxy's own log that were not written, because nobody read standard error."
+);
+
+/// Shows how many lines of access logs were lost.
+pub(crate) fn show_lost_access_log_lines(registry: &Registry, lost: Lost) {
+    registry.external(&ACCESS_LOG_LOST, move || lost.lines());
+}
+
+/// Shows how many lines of the proxy's own log were lost.
+pub(crate) fn show_lost_own_log_lines(registry: &Registry, lost: Lost) {
+    registry.external(&OWN_LOG_LOST, move || lost.lines());
+}
 
 /// The connection pools of one cluster. One per worker and cluster, kept as long as the pool.
 #[derive(Clone, Debug)]
