@@ -105,6 +105,29 @@ async fn a_chunked_body_arrives_whole_however_it_is_cut() {
 }
 
 #[tokio::test]
+async fn a_get_keeps_its_body_however_it_is_framed() {
+    let (proxy, _up) = one_upstream().await;
+    for host in ["up.shop", "up2.shop"] {
+        for (framing, body) in
+            [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+        {
+            let mut raw = Raw::connect(proxy.outbound()).await;
+            raw.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n{body}")).await;
+            let text = raw.reply().await.text();
+            assert!(text.contains("\"body\":\"hello\""), "{host} {framing}: {text}");
+        }
+        let (frames, body) = ChannelBody::new();
+        let sender = async {
+            frames.data("hello").await;
+            drop(frames);
+        };
+        let mut http2 = Client2::connect(proxy.outbound()).await;
+        let (reply, ()) = tokio::join!(http2.exchange(request("GET", host, "/", &[], body)), sender);
+        assert_eq!(reply.echo()["body"], "hello", "{host}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_start_to_flow_back_before_the_request_has_ended() {
     let (proxy, _up) = one_upstream().await;
     let mut http1 = Client1::connect(proxy.outbound()).await;
@@ -188,6 +211,8 @@ async fn trailers_pass_both_ways_between_all_versions() {
     }
 }
 
+type Lines = &'static [(&'static str, &'static str)];
+
 #[tokio::test]
 async fn trailers_that_cannot_go_on_are_counted() {
     let (proxy, _up) = one_upstream().await;
@@ -197,7 +222,7 @@ async fn trailers_that_cannot_go_on_are_counted() {
         line.unwrap_or("0").parse::<u64>().unwrap()
     };
     // Who sends, to what; with which headers; how many of the two, the request's and the answer's, are lost. `/stream` announces its trailers.
-    let cases: &[(u8, &str, &str, &[(&str, &str)], u64)] = &[
+    let cases: &[(u8, &str, &str, Lines, u64)] = &[
         (2, "up.shop", "/", &[], 1),
         (1, "up.shop", "/", &[], 1),
         (2, "up.shop", "/", &[("trailer", "x-sum")], 0),

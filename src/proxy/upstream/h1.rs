@@ -11,9 +11,10 @@ use crate::proxy::portions::PORTION;
 use crate::proxy::worker::Worker;
 use crate::snapshot::Resource;
 use filter_api::{Body, Error, Reason, Request, Response};
-use http::header::{CONTENT_LENGTH, Entry, HOST, TRAILER};
+use http::header::{CONTENT_LENGTH, Entry, HOST, TRAILER, TRANSFER_ENCODING};
 use http::uri::Uri;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request, response};
+use http_body::Body as _;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,7 +37,14 @@ pub(super) fn call(
     let connect = request.head.method == Method::CONNECT;
     let cx = request.cx;
     if !request.body.is_empty() {
-        let headers = &request.head.headers;
+        let headers = &mut request.head.headers;
+        // hyper leaves out a body of unknown length where it expects none, unless the head insists.
+        if matches!(request.head.method, Method::GET | Method::HEAD)
+            && !headers.contains_key(CONTENT_LENGTH)
+            && request.body.size_hint().exact().is_none()
+        {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         // hyper sends those that the head announces, and none where it has a length.
         cx.facts.borrow_mut().loses_trailers =
             !headers.contains_key(TRAILER) || headers.contains_key(CONTENT_LENGTH);
