@@ -71,6 +71,8 @@ pub(super) struct Phase {
     too_large: AtomicU32,
     /// HTTP/1: bytes of the answer's body that the codec has and the socket has not.
     queued: AtomicUsize,
+    /// The body waits for the socket to take them.
+    waiting: AtomicBool,
 }
 
 /// How long an idle connection may take to end in order.
@@ -101,13 +103,15 @@ impl Phase {
             malformed: AtomicU32::new(0),
             too_large: AtomicU32::new(0),
             queued: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
         }
     }
 
-    /// The socket took so many bytes. The few around the body that count as its own only make its end come sooner.
-    pub(super) fn sent(&self, bytes: usize) {
-        let queued = self.queued.load(Ordering::Relaxed);
-        self.queued.store(queued.saturating_sub(bytes), Ordering::Relaxed);
+    /// The socket took so many bytes; the few around the body that count as its own only make its end come sooner. True when the body waited for the last of them.
+    pub(super) fn sent(&self, bytes: usize) -> bool {
+        let queued = self.queued.load(Ordering::Relaxed).saturating_sub(bytes);
+        self.queued.store(queued, Ordering::Relaxed);
+        queued == 0 && self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Relaxed)
     }
 
     /// HTTP/2: whether the client owes the rest of a head now.
@@ -259,9 +263,11 @@ impl Conn {
         self.phase.queued.store(queued + bytes, Ordering::Relaxed);
     }
 
-    /// HTTP/1: whether the socket has yet to take some of what the codec was given.
-    pub(in crate::proxy) fn has_queued(&self) -> bool {
-        self.phase.queued.load(Ordering::Relaxed) > 0
+    /// HTTP/1: whether the socket has yet to take some of what the codec was given. It wakes the task once it has.
+    pub(in crate::proxy) fn waits_for_socket(&self) -> bool {
+        let queued = self.phase.queued.load(Ordering::Relaxed) > 0;
+        self.phase.waiting.store(queued, Ordering::Relaxed);
+        queued
     }
 
     /// Whose traffic it carries.

@@ -41,8 +41,14 @@ impl Io {
         }
     }
 
-    fn went(&mut self, bufs: &[io::IoSlice<'_>], mut count: usize) {
-        let Some((_, outgoing)) = self.frames.as_deref_mut() else { return self.phase.sent(count) };
+    fn went(&mut self, bufs: &[io::IoSlice<'_>], mut count: usize, task: &Context<'_>) {
+        let Some((_, outgoing)) = self.frames.as_deref_mut() else {
+            // The codec's task: it may have asked for the next chunk, and has to ask again.
+            if self.phase.sent(count) {
+                task.waker().wake_by_ref();
+            }
+            return;
+        };
         for buf in bufs {
             let sent = buf.get(..count.min(buf.len())).unwrap_or_default();
             count -= sent.len();
@@ -86,7 +92,7 @@ impl AsyncWrite for Io {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(task, buf);
         if let Poll::Ready(Ok(count)) = polled {
-            this.went(&[io::IoSlice::new(buf)], count);
+            this.went(&[io::IoSlice::new(buf)], count, task);
         }
         polled
     }
@@ -99,7 +105,7 @@ impl AsyncWrite for Io {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(task, bufs);
         if let Poll::Ready(Ok(count)) = polled {
-            this.went(bufs, count);
+            this.went(bufs, count, task);
         }
         polled
     }

@@ -100,9 +100,8 @@ impl HttpBody for Recorded {
     fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         let queue = this.busy.as_ref().filter(|_| !this.multiplexed).map(Busy::conn);
-        // hyper would take more, up to its buffer's limit, and pin what each chunk was read into: while the client does not read, one chunk is enough. It asks
-        // again once it has written that.
-        if queue.is_some_and(|conn| conn.has_queued()) {
+        // hyper would take more, up to its buffer's limit, and pin what each chunk was read into: while the client does not read, one chunk is enough.
+        if queue.is_some_and(|conn| conn.waits_for_socket()) {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut this.body).poll_frame(task);
