@@ -11,6 +11,9 @@ mod value;
 use std::path::Path;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
 use super::fields::{self, About, Mark};
 use super::finding::{Finding, Severity};
 use super::resources::{Kind, ObjectKey, Placement, Resource};
@@ -67,6 +70,52 @@ pub fn decode(file: &Arc<Path>, text: &str, strictness: Strictness) -> Reading {
         reading.findings.push(from_fault(file, None, fault));
     }
     reading
+}
+
+/// Reads documents that are no objects but have a form of their own: what they say, where it stands, and everything that is wrong with them.
+/// Unknown fields are errors, for nothing in such a file may be lost in silence.
+#[must_use]
+pub fn documents<T: DeserializeOwned + JsonSchema>(
+    file: &Arc<Path>,
+    text: &str,
+) -> (Vec<(T, Placement)>, Vec<Finding>) {
+    let (documents, fault) = spans::read(text);
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut found = Vec::new();
+    let error = |placement: &Placement, code, field: String, message: String, hint: String| Finding {
+        severity: Severity::Error,
+        code,
+        object: None,
+        place: Some(placement.place(&field)),
+        field,
+        message,
+        hint,
+    };
+    for Document { outline, faults } in documents {
+        let placement = Placement::new(Arc::clone(file), &outline);
+        findings.extend(faults.into_iter().map(|fault| from_fault(file, None, fault)));
+        for remark in fields::remarks_of::<T>(&outline) {
+            let (message, hint) = match remark.about {
+                About::MergeKey => {
+                    ("a merge key (`<<`) is not read".to_owned(), "write the fields out".to_owned())
+                }
+                About::Unknown(Some(near)) => {
+                    ("there is no such field".to_owned(), format!("write `{near}`, or remove it"))
+                }
+                _ => ("there is no such field".to_owned(), "remove it, or check its indentation".to_owned()),
+            };
+            findings.push(error(&placement, "unknown-field", remark.field, message, hint));
+        }
+        match value::decode::<T>(&outline, Outline::ROOT) {
+            Ok(value) => found.push((value, placement)),
+            Err(wrong) => {
+                let (field, message) = (wrong.field(""), wrong.to_string());
+                findings.push(error(&placement, "bad-value", field, message, String::new()));
+            }
+        }
+    }
+    findings.extend(fault.map(|fault| from_fault(file, None, fault)));
+    (found, findings)
 }
 
 /// Reads bytes as a file and drops what comes of it, for fuzzing.
@@ -173,6 +222,14 @@ impl Report<'_> {
         hint: impl Into<String>,
     ) {
         self.add(Severity::Warning, code, field, message.into(), hint.into());
+    }
+
+    /// Whether a field, or one within it, was found to be wrong already.
+    #[must_use]
+    pub fn is_wrong(&self, field: &str) -> bool {
+        let wrong =
+            |finding: &Finding| finding.severity == Severity::Error && finding.field.starts_with(field);
+        self.findings.iter().any(wrong)
     }
 
     /// Whether a field was written at all.

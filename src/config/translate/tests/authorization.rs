@@ -260,7 +260,10 @@ fn row_1_every_spelling_of_a_path_meets_the_rule_of_its_canonical_form() {
 #[test]
 fn explaining_tells_the_caller_from_others() {
     let spec = "{rules: [{from: [{source: {namespaces: [ops]}}]}]}";
-    let (snapshot, _) = Snapshot::compile(run(&(proxy(ME) + &policy("shop", "ops", spec))).mesh, None);
+    // Only a port that ends mutual TLS knows callers.
+    let identity = "identity: {files: {certificate: a, privateKey: b, trustBundle: c}}";
+    let me = proxy(&ME.replacen('{', &format!("{{{identity}, "), 1));
+    let (snapshot, _) = Snapshot::compile(run(&(me + &policy("shop", "ops", spec))).mesh, None);
     let question = || Question::parse("GET", "http://me.shop/", []).unwrap().inbound(true);
     let refused = explain(&snapshot, &question());
     assert!(
