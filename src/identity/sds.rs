@@ -19,7 +19,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use self::delivered::Delivered;
 pub(super) use self::frames::Frames;
@@ -146,7 +146,7 @@ impl Follower {
         let silence = sleep(SILENCE);
         tokio::pin!(silence);
         let (mut waiting, mut heard) = (true, false);
-        let mut tick = interval(TICK);
+        let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -167,7 +167,12 @@ impl Follower {
                     self.complain(format!("it has delivered nothing for {} s", SILENCE.as_secs()));
                 }
                 _ = tick.tick(), if heard => {
-                    self.judge(|delivered, held, names, now| delivered.again(held, names, now)).await?;
+                    match self.delivered.missing(&self.sds.names) {
+                        Some(missing) => self.complain(format!("it has not delivered `{missing}`")),
+                        None => {
+                            self.judge(|delivered, held, _, now| delivered.again(held, now)).await?;
+                        }
+                    }
                 }
             }
         }

@@ -50,9 +50,14 @@ impl Delivered {
         if good { Ok(()) } else { Err(text) }
     }
 
-    /// Offers the newest again where the clock or a file may have made another of it. Blocks.
-    pub(super) fn again(&mut self, held: &Held, names: &Names, now: SystemTime) {
-        if self.newest.missing(names).is_none() && (self.kept_out || self.newest.has_files()) {
+    /// The name of what was not delivered yet.
+    pub(super) fn missing<'a>(&self, names: &'a Names) -> Option<&'a str> {
+        self.newest.missing(names)
+    }
+
+    /// Offers the newest again where the clock or a file may have made another of it. Blocks; all of it has to be there.
+    pub(super) fn again(&mut self, held: &Held, now: SystemTime) {
+        if self.kept_out || self.newest.has_files() {
             // What is wrong with it is said there.
             let _ = self.offer(held, now);
         }

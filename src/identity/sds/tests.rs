@@ -149,10 +149,10 @@ fn what_is_in_files_is_read_and_read_again() {
     let mut delivered = Delivered::default();
     let parts = parts(&[secret, bundle(context(&root.pem))]).unwrap();
     assert_eq!(delivered.take(&held, &parts, &names, now), Ok(()));
-    delivered.again(&held, &names, now);
+    delivered.again(&held, now);
     assert_eq!(held.load().unwrap().generation(), 1);
     write();
-    delivered.again(&held, &names, now);
+    delivered.again(&held, now);
     assert_eq!(held.load().unwrap().generation(), 2);
 }
 
@@ -161,6 +161,7 @@ fn certificate_and_roots_come_apart_and_a_broken_one_does_not_keep_out_the_other
     let (old, new) = (Ca::new("old"), Ca::new("new"));
     let (held, now, names) = (Held::new("workload", mesh()), SystemTime::now(), Names::default());
     let mut delivered = Delivered::default();
+    assert_eq!(delivered.missing(&names), Some("default"));
     let mut take = |secret: Secret| delivered.take(&held, &parts(&[secret]).unwrap(), &names, now);
     let generation = || held.load().map_or(0, |identity| identity.generation());
     let roots = |pem: &str| bundle(context(pem));
