@@ -8,8 +8,10 @@
 mod control;
 pub mod forwarded;
 pub mod grpc;
+mod present;
 
 pub use control::{CONTROL, strip_control, strip_control_of_response};
+pub(crate) use present::Present;
 
 use http::header::{
     self, CONNECTION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
@@ -129,6 +131,12 @@ impl Seen {
     #[must_use]
     pub fn control(self) -> bool {
         self.0 & Self::CONTROL != 0
+    }
+
+    /// Whether there may be a Keep-Alive header.
+    #[must_use]
+    pub fn keep_alive(self) -> bool {
+        self.has(Self::ALWAYS)
     }
 
     fn has(self, bit: u8) -> bool {
@@ -251,12 +259,16 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen, upgrade: bool) -> R
         for name in &nominated {
             headers.remove(name);
         }
-        if upgrade && named_upgrade && seen.has(Seen::UPGRADE) {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        } else {
-            headers.remove(UPGRADE);
+        match seen.has(Seen::UPGRADE) {
+            true if upgrade && named_upgrade => {
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            true => {
+                headers.remove(UPGRADE);
+            }
+            false => {}
         }
-    } else {
+    } else if seen.has(Seen::UPGRADE) {
         // Upgrade without `Connection: upgrade` asks for nothing (RFC 9110 section 7.8).
         headers.remove(UPGRADE);
     }

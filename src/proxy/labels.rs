@@ -162,8 +162,10 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         | Reason::UriTooLong => ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
         Reason::Overload | Reason::AuditUnavailable => ResponseFlags::OVERLOAD,
         Reason::ExternalDenied | Reason::ExternalFailed => ResponseFlags::UNAUTHORIZED_EXTERNAL,
-        Reason::BodyTooLarge | Reason::UpgradeRefused | Reason::AccessDenied | Reason::Internal => {
-            ResponseFlags::NONE
-        }
+        Reason::BodyTooLarge
+        | Reason::UpgradeRefused
+        | Reason::AccessDenied
+        | Reason::BadRewrite
+        | Reason::Internal => ResponseFlags::NONE,
     }
 }

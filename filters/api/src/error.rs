@@ -123,6 +123,8 @@ reasons! {
     Overload: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "overload";
     /// The request needs a record in the audit, and that cannot be written. It was not sent: 503, as the caller did nothing wrong and may come again.
     AuditUnavailable: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "audit_unavailable";
+    /// What the matched route asks for cannot be done with this request: a rewrite whose outcome is no path.
+    BadRewrite: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "route_rewrite_failed";
     /// A defect of ours: the request was lost, the process goes on.
     Internal: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "internal_error";
 }

@@ -16,6 +16,7 @@ mod filter;
 mod identity;
 mod keep;
 mod origin;
+pub mod re2;
 mod replay;
 mod slots;
 mod trace;

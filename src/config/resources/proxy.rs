@@ -199,12 +199,6 @@ pub struct IdentitySds {
     pub bundle_name: String,
 }
 
-impl Default for IdentitySds {
-    fn default() -> Self {
-        Self { path: String::new(), certificate_name: "default".to_owned(), bundle_name: "ROOTCA".to_owned() }
-    }
-}
-
 /// Istio's certificate authority.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -68,15 +68,17 @@ pub(super) fn call(
             }
             // An idempotent request can be sent again when the server closed a connection that it had kept open, without answering.
             if reused && !upgrade && is_idempotent(message.method()) {
-                message = copies.keep(message);
+                copies.keep(&mut message);
             }
             match connection.sender.try_send_request(message).await {
                 Ok(response) => {
                     let (mut head, body) = response.into_parts();
-                    if let Some(limit) = keep_alive_limit(&head.headers) {
+                    let seen = headers::inspect_response(&head.headers);
+                    if seen.keep_alive()
+                        && let Some(limit) = keep_alive_limit(&head.headers)
+                    {
                         pool.learn_idle(limit);
                     }
-                    let seen = headers::inspect_response(&head.headers);
                     if headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).is_err() {
                         return Err(Error::new(Reason::UpstreamProtocol)
                             .sent(true)

@@ -85,7 +85,8 @@ pub(super) fn call(
             let (answered, send) = if no_body {
                 (response.await.map_err(Broken::Stream), Some(send))
             } else {
-                let moved = copies.keep_body(std::mem::take(&mut body));
+                copies.keep_body(&mut body);
+                let moved = std::mem::take(&mut body);
                 (Box::pin(body::with_body(response, send, moved)).await, None)
             };
             let error = match answered {
@@ -152,12 +153,15 @@ fn refused(picked: &Picked) -> Error {
 fn to_http2(head: &mut request::Parts) -> Result<(), Error> {
     head.version = Version::HTTP_2;
     let host = head.headers.remove(HOST);
-    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        head.headers.remove(name);
+    if head.headers.keys().any(|name| matches!(*name, CONNECTION | TRANSFER_ENCODING | UPGRADE)) {
+        for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+            head.headers.remove(name);
+        }
     }
     let mut parts = std::mem::take(&mut head.uri).into_parts();
+    let said = parts.authority.as_ref().map(|authority| authority.as_str().as_bytes());
     // The header is the canonical one, which matching and policy read; the target still says it as the client did.
-    if let Some(host) = host {
+    if let Some(host) = host.filter(|host| said != Some(host.as_bytes())) {
         let authority = Authority::try_from(host.as_bytes())
             .map_err(|error| Error::new(Reason::BadAuthority).detail(error.to_string()))?;
         parts.authority = Some(authority);
