@@ -175,23 +175,32 @@ fn pair(own: TlsCertificate) -> Result<Pair, String> {
 }
 
 fn bundle(context: ValidationContext) -> Result<Bundle, String> {
-    let ValidationContext { trusted_ca, crl, .. } = &context;
+    let ValidationContext {
+        trusted_ca,
+        crl,
+        verify_certificate_hash: hashes,
+        verify_certificate_spki: keys,
+        require_signed_certificate_timestamp: timestamp,
+        match_subject_alt_names: names,
+        match_typed_subject_alt_names: typed_names,
+        custom_validator_config: validator,
+    } = context;
     // Whoever delivers one of these would take it for enforced.
     let others = [
-        ("verify_certificate_hash", !context.verify_certificate_hash.is_empty()),
-        ("verify_certificate_spki", !context.verify_certificate_spki.is_empty()),
-        ("require_signed_certificate_timestamp", context.require_signed_certificate_timestamp.is_some()),
-        ("match_subject_alt_names", !context.match_subject_alt_names.is_empty()),
-        ("match_typed_subject_alt_names", !context.match_typed_subject_alt_names.is_empty()),
-        ("custom_validator_config", context.custom_validator_config.is_some()),
+        ("verify_certificate_hash", !hashes.is_empty()),
+        ("verify_certificate_spki", !keys.is_empty()),
+        ("require_signed_certificate_timestamp", timestamp.is_some()),
+        ("match_subject_alt_names", !names.is_empty()),
+        ("match_typed_subject_alt_names", !typed_names.is_empty()),
+        ("custom_validator_config", validator.is_some()),
     ];
     if let Some((name, _)) = others.into_iter().find(|(_, there)| *there) {
         return Err(format!(
             "has `{name}`, which is not enforced here; deliver `trusted_ca` and `crl` alone"
         ));
     }
-    let crl = crl.clone().map(|crl| source(Some(crl), "crl")).transpose()?;
-    Ok(Bundle { roots: source(trusted_ca.clone(), "trusted_ca")?, crl })
+    let crl = crl.map(|crl| source(Some(crl), "crl")).transpose()?;
+    Ok(Bundle { roots: source(trusted_ca, "trusted_ca")?, crl })
 }
 
 fn source(data: Option<DataSource>, field: &str) -> Result<Source, String> {
