@@ -9,9 +9,9 @@ use super::xfcc::{self, XFCC};
 use crate::mesh::{ForwardClientCert, HttpChain};
 use crate::snapshot::Http;
 use filter_api::{Error, Peer, Reason, Request};
-use http::header::{CONTENT_LENGTH, EXPECT, Entry, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, Entry, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::{PathAndQuery, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use std::net::IpAddr;
 
@@ -30,6 +30,9 @@ pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error>
     caller.secure = tls.is_some();
     let told = present.client_cert.then(|| taken(&mut request.head.headers));
     let result = make_canonical(settings, &mut request.head, caller, present);
+    if result.is_err() {
+        show_authority(&mut request.head);
+    }
     tell_certificate(worker, settings, &mut request.head.headers, (peer, told));
     request.body.limit(settings.max_body_bytes);
     let mut facts = request.cx.facts.borrow_mut();
@@ -102,11 +105,18 @@ fn make_canonical(
         max_bytes: settings.max_header_bytes as usize,
         ..HeadLimits::default()
     };
-    let seen = headers::inspect(head.version, target, &head.headers, &limits).map_err(refuse_head)?;
+    let version = head.version;
+    let refuse_head = |refusal| refuse_head(refusal, version);
+    let seen = headers::inspect(version, target, &head.headers, &limits).map_err(refuse_head)?;
+    if head.method == Method::CONNECT {
+        headers::check_connect(&mut head.headers).map_err(refuse_head)?;
+    }
+    check_scheme(head)?;
     // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came. That of HTTP/2 is an extended CONNECT.
     let upgrade = settings.upgrades
         && head.version >= Version::HTTP_11
-        && !(present.upgrade && extended_connect::offers_http2(&head.headers));
+        && !(present.upgrade
+            && (extended_connect::offers_http2(&head.headers) || upgrades_with_body(&head.headers)));
     let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
         .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
     if let Some(authority) = &authority
@@ -157,6 +167,38 @@ fn make_canonical(
         head.headers.remove(EXPECT);
     }
     if present.content_length { check_length(settings.max_body_bytes, &head.headers) } else { Ok(()) }
+}
+
+/// Whether a request that asks for an upgrade has a body. A server may ignore such a wish (RFC 9110 section 7.8), so it goes on without: else bytes of the
+/// client would reach the server before it has agreed, and be taken for the tunnel's.
+fn upgrades_with_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && (headers.contains_key(TRANSFER_ENCODING)
+            || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
+}
+
+/// HTTP is all that is forwarded here, whatever scheme a target names (RFC 9110 section 7.1; Envoy refuses the same).
+fn check_scheme(head: &Parts) -> Result<(), Error> {
+    let Some(scheme) = head.uri.scheme() else { return Ok(()) };
+    if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS {
+        return Ok(());
+    }
+    let details = match head.version {
+        Version::HTTP_2 => "http2.violation.of.messaging.rule",
+        _ => "http1.invalid_scheme",
+    };
+    let detail = format!("the scheme of its target is {scheme}, and only http and https are served");
+    Err(Error::new(Reason::BadAuthority).details(details).detail(detail).closing())
+}
+
+/// The log shows the authority of a refused request, too, wherever it stood.
+fn show_authority(head: &mut Parts) {
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        && let Entry::Vacant(place) = head.headers.entry(HOST)
+    {
+        place.insert(host);
+    }
 }
 
 fn expects_continue(value: &HeaderValue) -> bool {
@@ -245,13 +287,16 @@ fn retarget(uri: &mut Uri, target: Option<PathAndQuery>, method: &Method) -> Res
     Ok(())
 }
 
-fn refuse_head(refusal: HeadRefusal) -> Error {
+fn refuse_head(refusal: HeadRefusal, version: Version) -> Error {
     let reason = match refusal {
         HeadRefusal::TooMany | HeadRefusal::TooLarge => Reason::HeadersTooLarge,
         HeadRefusal::TargetTooLong => Reason::UriTooLong,
         _ => Reason::BadFraming,
     };
-    let error = Error::new(reason).detail(refusal.to_string());
+    let mut error = Error::new(reason).detail(refusal.to_string());
+    if let Some(details) = refusal.details(version) {
+        error = error.details(details);
+    }
     if refusal.closes() { error.closing() } else { error }
 }
 

@@ -2,6 +2,7 @@
 
 mod arrival;
 mod conn;
+mod frames;
 mod io;
 mod look;
 mod streams;
@@ -208,7 +209,8 @@ pub(super) async fn serve<S>(
         }
     }
     let facts = Arc::new(facts);
-    let io = Io { stream, first, phase: conn.phase().clone(), _accepted: accepted };
+    let frames = (facts.protocol == Protocol::Http2).then(Box::default);
+    let io = Io { stream, first, phase: conn.phase().clone(), frames, _accepted: accepted };
     let http1_or_2 = matches!(facts.protocol, Protocol::Http1 | Protocol::Http2);
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {

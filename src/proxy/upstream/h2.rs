@@ -15,7 +15,7 @@ use crate::snapshot::{Permit, Resource};
 use body::Broken;
 use bytes::Bytes;
 use connection::Stream;
-use filter_api::{Body, Cx, Error, Reason, Request, Response};
+use filter_api::{Body, Cx, Error, Reason, Request, Response, trim_values};
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Scheme, Uri};
 use http::{Method, Version, request};
@@ -127,6 +127,7 @@ fn answer(
     cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
     cx.hold(Box::new(held));
     let (mut head, body) = response.into_parts();
+    trim_values(&mut head.headers);
     match (opening, send) {
         (Some(opening), Some(send)) if head.status.is_success() => {
             opening.opened(&mut head);
