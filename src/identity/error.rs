@@ -24,6 +24,17 @@ pub enum Error {
         /// What the system says.
         error: io::Error,
     },
+    /// A server of certificates does not serve.
+    #[error("the SDS server at {}: {text}", path.display())]
+    Server {
+        /// Its socket.
+        path: PathBuf,
+        /// What is wrong.
+        text: String,
+    },
+    /// A response of such a server cannot be used.
+    #[error("a response of the SDS server is refused: {0}")]
+    Delivery(String),
     /// Something is not there.
     #[error("the {what} has no PEM section of its kind; write `-----BEGIN {section}-----` ...")]
     Missing {

@@ -21,7 +21,7 @@ const MAX_FILE: u64 = 4 << 20;
 /// The most files of a folder of roots.
 const MAX_ROOT_FILES: usize = 4096;
 /// Time between two looks at what only the clock changes: expiry, and a renewal that was not valid yet.
-const TICK: Duration = Duration::from_secs(10);
+pub(super) const TICK: Duration = Duration::from_secs(10);
 
 /// The files of one identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,13 +129,13 @@ impl Files {
     }
 }
 
-fn text(path: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn text(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     read_into(path, &mut bytes)?;
     Ok(bytes)
 }
 
-fn secret(path: &Path) -> Result<SecretBytes, Error> {
+pub(super) fn secret(path: &Path) -> Result<SecretBytes, Error> {
     // Room for all of it beforehand: what grows leaves copies behind.
     let size = path.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE));
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 64));

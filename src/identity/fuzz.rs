@@ -1,7 +1,10 @@
 //! What the fuzz targets of this module do with bytes from outside; see `src/proxy/fuzz.rs`.
 
+use bytes::Bytes;
+
 use super::certificate::Read;
 use super::judge::workload;
+use super::sds;
 use super::spiffe;
 
 /// An id that is read is written the same.
@@ -26,4 +29,32 @@ pub fn certificate(data: &[u8]) {
         assert_eq!(read.uris.len(), 1);
         assert_eq!(*read.uris[0], *format!("spiffe://{principal}"));
     }
+}
+
+/// Responses are cut out of a stream alike, however it arrives; what is taken holds something, and why it is not can be logged as it is.
+pub fn sds_response(data: &[u8]) {
+    let whole = messages(&[data]);
+    let half = data.len() / 2;
+    assert_eq!(whole, messages(&[&data[..half], &data[half..]]));
+    for message in whole.0.iter().map(Vec::as_slice).chain([data]) {
+        if let Err(why) = sds::check_response(message) {
+            assert!(!why.is_empty() && !why.contains(char::is_control), "{why:?}");
+        }
+    }
+}
+
+/// The messages of these pieces, and whether the stream broke.
+fn messages(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
+    let (mut frames, mut found) = (sds::Frames::default(), Vec::new());
+    for piece in pieces {
+        frames.push(Bytes::copy_from_slice(piece));
+        loop {
+            match frames.next() {
+                Ok(Some(message)) => found.push(message.to_vec()),
+                Ok(None) => break,
+                Err(_) => return (found, true),
+            }
+        }
+    }
+    (found, false)
 }

@@ -181,6 +181,14 @@ impl Held {
         }
     }
 
+    /// Whether a delivery would be taken.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn check(&self, pem: &Pem, now: SystemTime) -> Result<(), Error> {
+        Identity::new(pem, &self.purpose, self.current.load().as_deref(), now).map(|_| ())
+    }
+
     /// Whether peers would believe us at `now`.
     ///
     /// # Errors

@@ -17,14 +17,13 @@ use self::loader::Loader;
 use super::alpn;
 use super::client::{ClientSettings, ClientTls, Servers, client_config};
 use super::error::Error;
-use super::files::Files;
 use super::held::Status;
 use super::material::{Identity, Purpose};
 use super::provider::Tls;
 use super::server::{ServerSettings, ServerTls, server_config};
 use super::spiffe::TrustDomains;
 use super::trust::Trust;
-use super::watched::Watched;
+use super::watched::{Supply, Watched};
 use crate::config::finding::Finding;
 use crate::mesh::{self, DownstreamTls, Mesh, Node, UpstreamTls};
 use crate::telemetry::audit::Auditor;
@@ -34,7 +33,7 @@ use crate::telemetry::metrics::Registry;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// The identity of the workload.
-    pub workload: Option<Files>,
+    pub workload: Option<Supply>,
     /// The folder of credentials.
     pub credentials: Option<PathBuf>,
     /// Roots for servers outside of the mesh: a file or a folder.
@@ -59,7 +58,7 @@ struct State {
     workload: Option<Arc<Watched>>,
     sources: HashMap<Source, Arc<Watched>>,
     /// What each source was opened as.
-    opened: HashMap<Source, (Purpose, Files)>,
+    opened: HashMap<Source, (Purpose, Supply)>,
     servers: FxHashMap<DownstreamTls, Arc<Server>>,
     clients: FxHashMap<UpstreamTls, Arc<Client>>,
     /// Grows with every source that is replaced.

@@ -1,6 +1,6 @@
 //! Whole identities and handshakes in memory. Parsers are tested beside them.
 
-mod certificates;
+pub(super) mod certificates;
 mod delivery;
 mod handshake;
 mod peers;

@@ -134,7 +134,7 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 10] = [
+    const TARGETS: [Target; 11] = [
         ("canonical", canonical),
         ("authority", authority),
         ("detect", detect),
@@ -144,6 +144,7 @@ mod tests {
         ("xfcc", xfcc),
         ("spiffe_id", crate::identity::fuzz::spiffe_id),
         ("certificate", crate::identity::fuzz::certificate),
+        ("sds_response", crate::identity::fuzz::sds_response),
         ("audit", crate::telemetry::audit::fuzz::audit),
     ];
 

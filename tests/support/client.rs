@@ -10,6 +10,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -106,7 +107,11 @@ pub struct Client1 {
 impl Client1 {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = connect(address).await;
+        Self::over(connect(address).await).await
+    }
+
+    /// Speaks over a connection that is there.
+    pub async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         Self { sender, connection: tokio::spawn(connection.with_upgrades()) }
     }

@@ -23,6 +23,7 @@ pub mod objects;
 pub mod provider;
 pub mod proxy;
 pub mod raw;
+pub mod sds;
 pub mod upstream;
 
 pub use body::{BoxBody, ChannelBody, empty, full};

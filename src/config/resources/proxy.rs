@@ -187,12 +187,16 @@ pub struct IdentityFiles {
     pub crl: Option<String>,
 }
 
-/// A local SDS server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A local SDS server, as Istio's agent and SPIRE run one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IdentitySds {
-    /// Its socket.
+    /// The path of its socket.
     pub path: String,
+    /// The resource with the certificate and its key; with SPIRE it may be the SPIFFE id.
+    pub certificate_name: String,
+    /// The resource with the roots of the mesh; with SPIRE it may be the id of the trust domain.
+    pub bundle_name: String,
 }
 
 /// Istio's certificate authority.

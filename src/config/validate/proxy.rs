@@ -2,8 +2,11 @@
 
 use super::parts;
 use crate::config::decode::Report;
-use crate::config::resources::proxy::{Find, Identity, Proxy};
+use crate::config::resources::proxy::{Find, Identity, IdentitySds, Proxy};
 use crate::telemetry::redact::Redaction as Compiled;
+
+/// The longest name of a secret; that of a SPIFFE id.
+const MAX_SECRET_NAME: usize = 2048;
 
 pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
     for (name, addresses) in [("outbound", &spec.outbound.addresses), ("inbound", &spec.inbound.addresses)] {
@@ -75,8 +78,40 @@ pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
             );
         }
     }
+    if let Some(sds) = spec.identity.as_ref().and_then(|identity| identity.sds.as_ref()) {
+        secrets(sds, report);
+    }
     if let Some(xds) = &spec.discovery.xds {
         parts::address(report, "spec.discovery.xds.address", &xds.address, true);
+    }
+}
+
+fn secrets(sds: &IdentitySds, report: &mut Report<'_>) {
+    let at = "spec.identity.sds";
+    if sds.path.is_empty() || sds.path.starts_with("unix:") {
+        let (message, hint) =
+            (format!("`{}` is no path", sds.path), "write the path alone, as in `/run/sds.sock`");
+        report.error("bad-path", &format!("{at}.path"), message, hint);
+    }
+    for (field, name) in [("certificateName", &sds.certificate_name), ("bundleName", &sds.bundle_name)] {
+        if name.is_empty() || name.len() > MAX_SECRET_NAME {
+            let message = format!("has {} bytes", name.len());
+            report.error(
+                "bad-name",
+                &format!("{at}.{field}"),
+                message,
+                "write 1 to 2048 bytes, or leave it out",
+            );
+        }
+    }
+    if sds.certificate_name == sds.bundle_name {
+        let message = "is the name of the certificate, too";
+        report.error(
+            "bad-name",
+            &format!("{at}.bundleName"),
+            message,
+            "the roots are a resource of their own",
+        );
     }
 }
 

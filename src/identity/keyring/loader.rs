@@ -15,7 +15,7 @@ use crate::identity::material::Purpose;
 use crate::identity::provider::{Hybrid, Tls, TlsVersion};
 use crate::identity::server::{Clients, ServerSettings};
 use crate::identity::spiffe::TrustDomains;
-use crate::identity::watched::{Watched, secret_name};
+use crate::identity::watched::{Supply, Watched, secret_name};
 use crate::mesh::{
     self, Certificate, ClientCertificate, DownstreamTls, KeyExchange, Node, Roots, UpstreamTls,
 };
@@ -27,7 +27,7 @@ pub(super) struct Loader<'a> {
     pub(super) places: &'a Places,
     pub(super) domains: Option<TrustDomains>,
     pub(super) sources: HashMap<Source, Arc<Watched>>,
-    pub(super) opened: HashMap<Source, (Purpose, Files)>,
+    pub(super) opened: HashMap<Source, (Purpose, Supply)>,
     pub(super) problems: Vec<String>,
 }
 
@@ -144,7 +144,7 @@ impl Loader<'_> {
         if let Some(found) = self.sources.get(&source) {
             return Some(found.clone());
         }
-        let (name, purpose, files) = match self.describe(&source) {
+        let (name, purpose, supply) = match self.describe(&source) {
             Ok(described) => described,
             Err(error) => {
                 self.problems.push(error);
@@ -152,22 +152,22 @@ impl Loader<'_> {
             }
         };
         // What is opened as before goes on: a good identity outlives every change that is not its own.
-        let same = self.old.opened.get(&source).is_some_and(|known| known.0 == purpose && known.1 == files);
+        let same = self.old.opened.get(&source).is_some_and(|known| known.0 == purpose && known.1 == supply);
         let watched = match self.old.sources.get(&source).filter(|_| same) {
             Some(known) => known.clone(),
             None => {
                 let held = Held::new(&name, purpose.clone()).audited(self.keyring.auditor.clone());
                 let held = Arc::new(held);
-                Arc::new(Watched::start(held, files.clone(), &self.keyring.registry))
+                Arc::new(Watched::start(held, supply.clone(), &self.keyring.registry))
             }
         };
-        self.opened.insert(source.clone(), (purpose, files));
+        self.opened.insert(source.clone(), (purpose, supply));
         self.sources.insert(source, watched.clone());
         Some(watched)
     }
 
-    /// Name, purpose and files of a source.
-    fn describe(&self, source: &Source) -> Result<(String, Purpose, Files), String> {
+    /// Name, purpose and supply of a source.
+    fn describe(&self, source: &Source) -> Result<(String, Purpose, Supply), String> {
         let folder = || {
             self.places.credentials.as_deref().map(|folder| self.places.base.join(folder)).ok_or_else(|| {
                 "a credentialName is used, and the Proxy names no `credentials.directory` to find it in"
@@ -176,23 +176,23 @@ impl Loader<'_> {
         };
         Ok(match source {
             Source::Workload => {
-                let files = self
+                let supply = self
                     .places
                     .workload
                     .clone()
-                    .ok_or("the Proxy has no identity; write `identity.files`")?;
+                    .ok_or("the Proxy has no identity; write `identity.files` or `identity.sds`")?;
                 let domains = self.domains.clone().ok_or("the trust domain is none")?;
-                ("workload".to_owned(), Purpose::Workload(domains), files)
+                ("workload".to_owned(), Purpose::Workload(domains), supply)
             }
             Source::Credential(name, ca) => {
                 let name = secret_name(name).map_err(|error| error.to_string())?;
                 let ca = ca.as_deref().map(secret_name).transpose().map_err(|error| error.to_string())?;
-                (name.to_owned(), Purpose::Credential, Files::secret(&folder()?, name, ca))
+                (name.to_owned(), Purpose::Credential, Files::secret(&folder()?, name, ca).into())
             }
             Source::RootsOf(name) => {
                 let name = secret_name(name).map_err(|error| error.to_string())?;
                 let files = Files::secret(&folder()?, name, Some(name)).without_certificate();
-                (format!("{name} (roots)"), Purpose::Roots, files)
+                (format!("{name} (roots)"), Purpose::Roots, files.into())
             }
             Source::Files { certificate, roots } => {
                 let mut files = match certificate {
@@ -208,11 +208,11 @@ impl Loader<'_> {
                 let path =
                     certificate.as_ref().map(|(path, _)| path).or(roots.as_ref().map(|(path, _)| path));
                 let purpose = if certificate.is_some() { Purpose::Credential } else { Purpose::Roots };
-                (path.map(|path| path.display().to_string()).unwrap_or_default(), purpose, files)
+                (path.map(|path| path.display().to_string()).unwrap_or_default(), purpose, files.into())
             }
             Source::System => {
                 let path = self.at(&self.places.system);
-                ("system".to_owned(), Purpose::Roots, Files::only_roots(path))
+                ("system".to_owned(), Purpose::Roots, Files::only_roots(path).into())
             }
         })
     }

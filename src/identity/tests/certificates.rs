@@ -11,23 +11,23 @@ use time::{Duration, OffsetDateTime};
 
 use crate::identity::{Identity, Pem, Purpose, SecretBytes, TrustDomains};
 
-pub(super) const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
-pub(super) const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
+pub(in crate::identity) const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+pub(in crate::identity) const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
 
 /// An authority: a root, or an intermediate with the chain above it.
-pub(super) struct Ca {
+pub(in crate::identity) struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(in crate::identity) pem: String,
     /// What a leaf is followed by.
     above: String,
 }
 
 impl Ca {
-    pub(super) fn new(name: &str) -> Self {
+    pub(in crate::identity) fn new(name: &str) -> Self {
         Self::with(name, |_| ())
     }
 
-    pub(super) fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(in crate::identity) fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = authority(name);
         change(&mut params);
@@ -35,7 +35,7 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), pem, above: String::new() }
     }
 
-    pub(super) fn intermediate(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(in crate::identity) fn intermediate(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = authority("intermediate");
         change(&mut params);
@@ -44,11 +44,15 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), pem, above }
     }
 
-    pub(super) fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    pub(in crate::identity) fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         self.leaf_of(&KeyPair::generate().unwrap(), change)
     }
 
-    pub(super) fn leaf_of(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    pub(in crate::identity) fn leaf_of(
+        &self,
+        key: &KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.serial_number = Some(SerialNumber::from(7));
@@ -62,7 +66,7 @@ impl Ca {
     }
 
     /// A list in which these serial numbers are revoked.
-    pub(super) fn crl(&self, serials: &[u64], days: i64) -> String {
+    pub(in crate::identity) fn crl(&self, serials: &[u64], days: i64) -> String {
         let now = OffsetDateTime::now_utc();
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -82,7 +86,7 @@ impl Ca {
     }
 
     /// A workload's identity.
-    pub(super) fn workload(&self, id: &str) -> Identity {
+    pub(in crate::identity) fn workload(&self, id: &str) -> Identity {
         identity(&self.leaf(uri(id)).with_roots(&self.pem), None)
     }
 }
@@ -96,17 +100,17 @@ fn authority(name: &str) -> CertificateParams {
     params
 }
 
-pub(super) struct Leaf {
-    pub(super) chain: String,
-    pub(super) key: String,
+pub(in crate::identity) struct Leaf {
+    pub(in crate::identity) chain: String,
+    pub(in crate::identity) key: String,
 }
 
 impl Leaf {
-    pub(super) fn with_roots(&self, roots: &str) -> Pem {
+    pub(in crate::identity) fn with_roots(&self, roots: &str) -> Pem {
         Pem { roots: Some(roots.into()), ..self.alone() }
     }
 
-    pub(super) fn alone(&self) -> Pem {
+    pub(in crate::identity) fn alone(&self) -> Pem {
         Pem {
             certificate: Some(self.chain.clone().into_bytes()),
             key: Some(SecretBytes::new(self.key.clone().into_bytes())),
@@ -115,25 +119,25 @@ impl Leaf {
     }
 
     /// Chain and key, unchecked.
-    pub(super) fn certified(&self) -> CertifiedKey {
+    pub(in crate::identity) fn certified(&self) -> CertifiedKey {
         let pem = self.alone();
         CertifiedKey::new(pem.chain().unwrap(), pem.key().unwrap())
     }
 }
 
-pub(super) fn uri(id: &str) -> impl FnOnce(&mut CertificateParams) {
+pub(in crate::identity) fn uri(id: &str) -> impl FnOnce(&mut CertificateParams) {
     let id = SanType::URI(id.to_owned().try_into().unwrap());
     |params| params.subject_alt_names.push(id)
 }
 
-pub(super) fn dns(name: &str) -> SanType {
+pub(in crate::identity) fn dns(name: &str) -> SanType {
     SanType::DnsName(name.to_owned().try_into().unwrap())
 }
 
-pub(super) fn mesh() -> Purpose {
+pub(in crate::identity) fn mesh() -> Purpose {
     Purpose::Workload(TrustDomains::new("cluster.local", &["old.local".to_owned()]).unwrap())
 }
 
-pub(super) fn identity(pem: &Pem, previous: Option<&Identity>) -> Identity {
+pub(in crate::identity) fn identity(pem: &Pem, previous: Option<&Identity>) -> Identity {
     Identity::new(pem, &mesh(), previous, SystemTime::now()).unwrap()
 }

@@ -115,7 +115,7 @@ async fn a_secret_may_come_later_and_its_name_leads_nowhere_else() {
     let shop = folder.path().join("shop-tls");
     fs::create_dir(&shop).unwrap();
     let held = Arc::new(Held::new("shop-tls", Purpose::Credential));
-    let watched = Watched::start(held, Files::secret(folder.path(), "shop-tls", None), &registry);
+    let watched = Watched::start(held, Files::secret(folder.path(), "shop-tls", None).into(), &registry);
     let mut changes = watched.held().subscribe();
     publish(&shop, "1", &[("tls.crt", &leaf.chain), ("tls.key", &leaf.key)]);
     reaches(&mut changes, 1).await;

@@ -1,8 +1,8 @@
 //! What a `Proxy` is when its file says nothing.
 
 use super::{
-    Address, Credentials, Discovery, DiscoveryXds, Drain, Explain, GatewayRole, Inbound, Interception,
-    Limits, Locality, Outbound, Proxy, Redaction, Role, State, Trust, Workload, XdsNode,
+    Address, Credentials, Discovery, DiscoveryXds, Drain, Explain, GatewayRole, IdentitySds, Inbound,
+    Interception, Limits, Locality, Outbound, Proxy, Redaction, Role, State, Trust, Workload, XdsNode,
 };
 use crate::config::resources::istio::mesh_config::MeshConfig;
 use crate::config::resources::scalar::{Duration, Quantity};
@@ -86,5 +86,11 @@ impl Default for Limits {
 impl Default for Drain {
     fn default() -> Self {
         Self { propagation: Duration::from_secs(5), grace_period: Duration::from_secs(25) }
+    }
+}
+
+impl Default for IdentitySds {
+    fn default() -> Self {
+        Self { path: String::new(), certificate_name: "default".to_owned(), bundle_name: "ROOTCA".to_owned() }
     }
 }
