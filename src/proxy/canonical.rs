@@ -243,8 +243,15 @@ fn dot(rest: &[u8]) -> usize {
 
 /// A dot segment at the start of a segment: whether it goes up, and its length with the separator after it.
 /// `None` when the segment is an ordinary one. The segment ends at a separator, a query or the end.
+///
+/// Parameters do not make a dot segment an ordinary one (`/..;x=1/`): servlet containers drop them before they resolve it, as Envoy does.
 fn dots(rest: &[u8], decode_slashes: bool) -> Option<(bool, usize)> {
     let ends = |at: usize| {
+        let parameters = |rest: &[u8]| {
+            let end = |at: &usize| separator(&rest[*at..], decode_slashes) > 0 || rest[*at] == b'?';
+            (0..rest.len()).find(end).unwrap_or(rest.len())
+        };
+        let at = at + if rest.get(at) == Some(&b';') { parameters(&rest[at..]) } else { 0 };
         let rest = &rest[at..];
         let separator = separator(rest, decode_slashes);
         (separator > 0 || matches!(rest, [] | [b'?', ..])).then_some(at + separator)
