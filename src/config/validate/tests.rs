@@ -307,3 +307,16 @@ fn what_the_data_path_could_not_do_rejects_its_object() {
         assert_eq!(found("VirtualService", &rule(&format!("{TO}, match: [{{{fine}}}]"))), [], "{fine}");
     }
 }
+
+#[test]
+fn a_server_of_secrets_has_a_path_and_two_names() {
+    let at = |field: &str| format!("spec.identity.sds.{field}");
+    let sds = |fields: &str| format!("{{identity: {{sds: {{{fields}}}}}}}");
+    one("Proxy", &sds(""), "bad-path", &at("path"));
+    one("Proxy", &sds("path: 'unix:/run/sds.sock'"), "bad-path", &at("path"));
+    one("Proxy", &sds("path: /s, certificateName: ''"), "bad-name", &at("certificateName"));
+    one("Proxy", &sds("path: /s, bundleName: default"), "bad-name", &at("bundleName"));
+    assert_eq!(found("Proxy", &sds("path: /run/sds.sock")), []);
+    let spire = sds("path: /s, certificateName: 'spiffe://a/ns/b/sa/c', bundleName: 'spiffe://a'");
+    assert_eq!(found("Proxy", &spire), []);
+}
