@@ -25,6 +25,7 @@ pub mod proxy_protocol;
 mod record;
 mod reply;
 mod resets;
+mod revoke;
 mod route;
 pub mod socket;
 mod stack;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::certificate::sha256;
+use super::epoch::Epoch;
 use super::error::{Error, written};
 use super::material::{Certificate, Identity, Purpose};
 use super::pem::Pem;
@@ -27,6 +28,7 @@ pub struct Held {
     current: ArcSwapOption<Identity>,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
+    epoch: Arc<Epoch>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +82,14 @@ impl Held {
     /// Nothing is in force yet.
     #[must_use]
     pub fn new(name: &str, purpose: Purpose) -> Self {
+        Self::within(Arc::default(), name, purpose)
+    }
+
+    /// The same, where a change of whom we believe or of who we are begins a new epoch.
+    #[must_use]
+    pub fn within(epoch: Arc<Epoch>, name: &str, purpose: Purpose) -> Self {
         Self {
+            epoch,
             name: name.into(),
             purpose,
             current: ArcSwapOption::empty(),
@@ -127,6 +136,11 @@ impl Held {
             Ok(Some((identity, digest))) => {
                 let (generation, trust) = (identity.generation(), identity.trust().generation());
                 let expires = identity.certificate().map(|own| written(own.expires())).unwrap_or_default();
+                let previous = self.current.load_full();
+                // Whoever had nothing to judge by has judged nobody; but from here on we are somebody.
+                let turns = previous.map_or(matches!(self.purpose, Purpose::Workload(_)), |previous| {
+                    !identity.stands_for_the_same(&previous)
+                });
                 self.current.store(Some(Arc::new(identity)));
                 *state = State {
                     delivered: Some(digest),
@@ -137,6 +151,9 @@ impl Held {
                 };
                 drop(state);
                 tracing::info!(identity = %self.name, generation, trust, expires, "identity in force");
+                if turns {
+                    self.epoch.begin();
+                }
                 self.changed.send_replace(generation);
                 Offer::Taken
             }

@@ -161,8 +161,10 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         | Reason::HeadersTooLarge
         | Reason::UriTooLong => ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
         Reason::Overload => ResponseFlags::OVERLOAD,
-        Reason::BodyTooLarge | Reason::UpgradeRefused | Reason::AccessDenied | Reason::Internal => {
-            ResponseFlags::NONE
-        }
+        Reason::BodyTooLarge
+        | Reason::UpgradeRefused
+        | Reason::AccessDenied
+        | Reason::AccessRevoked
+        | Reason::Internal => ResponseFlags::NONE,
     }
 }

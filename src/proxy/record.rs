@@ -7,6 +7,7 @@ mod report;
 pub(crate) use activity::Activity;
 pub(crate) use body::Recorded;
 
+use super::connection::Door;
 use super::headers::grpc::GRPC_STATUS;
 use super::labels;
 use super::worker::Worker;
@@ -19,7 +20,7 @@ use http_body::Body as _;
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -104,14 +105,16 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
         let result = match this.inner.as_mut().as_pin_mut() {
             Some(inner) => match inner.poll(task) {
                 Poll::Ready(result) => result,
-                Poll::Pending if recorder.activity.is_expired() => {
-                    this.inner.set(None);
-                    Err(Error::new(Reason::StreamIdle))
-                }
-                Poll::Pending => {
-                    recorder.activity.watch(task);
-                    return Poll::Pending;
-                }
+                Poll::Pending => match recorder.activity.must_end() {
+                    Some(reason) => {
+                        this.inner.set(None);
+                        Err(Error::new(reason))
+                    }
+                    None => {
+                        recorder.activity.watch(task);
+                        return Poll::Pending;
+                    }
+                },
             },
             None => Err(Reason::Internal.into()),
         };
@@ -133,7 +136,7 @@ impl Recorder {
             .chain
             .downcast_ref::<Http>()
             .map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
-        let activity = Rc::new(Activity::new(request.cx.started.into(), limit, meter));
+        let activity = Rc::new(Activity::new(&request.cx, limit, meter));
         worker.begin_exchange(&activity);
         Self {
             worker: worker.clone(),
@@ -191,6 +194,23 @@ impl Recorder {
         self.cx.chain.downcast_ref::<Http>().map_or(Duration::ZERO, |http| http.mesh.idle_timeout)
     }
 
+    /// Resolves when the tunnel that the exchange opened has to end before its time, with the reason.
+    pub(crate) async fn ended_early(&self) -> Reason {
+        poll_fn(|task| match self.activity.must_end() {
+            Some(reason) => Poll::Ready(reason),
+            None => {
+                self.activity.watch(task);
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// The exchange has opened a tunnel on a connection that came in by this door; it may be one of HTTP no more.
+    pub(crate) fn opened_tunnel(&self, door: Option<&Rc<Door>>) {
+        self.activity.becomes_tunnel(door);
+    }
+
     /// The bytes of the tunnel that the exchange opened.
     pub(crate) fn tunnelled(&mut self, received: u64, sent: u64) {
         self.bytes_sent = sent;
@@ -238,8 +258,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.activity.is_over() {
-            let expired = self.activity.is_expired();
-            let reason = if expired { Reason::StreamIdle } else { Reason::DownstreamClosed };
+            let reason = self.activity.must_end().unwrap_or(Reason::DownstreamClosed);
             self.finish(Ending::Broken(reason));
         }
     }

@@ -52,7 +52,7 @@ pub(super) async fn serve(
         })?;
         let (destination, stream, picked) = tokio::select! {
             opened = open(worker, destination.as_ref(), facts) => opened?,
-            () = tunnel.stopped() => return Err(Reason::Overload.into()),
+            why = tunnel.ended() => return Err(why),
         };
         upstream_host = picked.target.socket();
         upstream_local = stream.local_address();
@@ -68,8 +68,7 @@ pub(super) async fn serve(
             |labels| worker.metrics.connection(&TCP, &labels),
         );
         let _carried = Carried::new(worker, series, flow.clone());
-        let ended = copy_both(io, stream, &flow, tunnel).await;
-        ended.map_err(Error::new)
+        copy_both(io, stream, &flow, tunnel).await
     }
     .await;
     let error = result.err();
@@ -183,7 +182,7 @@ pub(super) async fn copy_both(
     upstream: impl AsyncRead + AsyncWrite + Unpin,
     flow: &Flow,
     tunnel: &Tunnel,
-) -> Result<(), Reason> {
+) -> Result<(), Error> {
     let (mut downstream, mut upstream) = (downstream, upstream);
     let mut up = Half::default();
     let mut down = Half::default();
@@ -215,9 +214,9 @@ pub(super) async fn copy_both(
         }
     };
     tokio::select! {
-        result = copy => result,
-        reason = watch => Err(reason),
-        () = tunnel.stopped() => Err(Reason::Overload),
+        result = copy => result.map_err(Error::new),
+        reason = watch => Err(reason.into()),
+        why = tunnel.ended() => Err(why),
     }
 }
 

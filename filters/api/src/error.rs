@@ -111,6 +111,8 @@ reasons! {
     UpgradeRefused: "-", FORBIDDEN, 7, Downstream, "upgrade_failed";
     /// A policy refuses the connection. Requests are answered 403 where the policy is asked.
     AccessDenied: "-", FORBIDDEN, 7, Downstream, "rbac_access_denied";
+    /// A policy that revokes what is open allows it no more (`session.revokeExisting`).
+    AccessRevoked: "-", FORBIDDEN, 7, Downstream, "access_revoked";
     /// The request would come back to this proxy.
     Loop: "NR", LOOP_DETECTED, 14, Downstream, "loop_detected";
     /// We are shutting down or over a limit of our own.

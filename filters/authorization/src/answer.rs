@@ -2,7 +2,7 @@
 
 use crate::Authorization;
 use crate::decide::{Decision, Denial, Outcome, RuleRef};
-use filter_api::{Cx, Effect, FailedClause, Origin, Response, Ruling, Spec};
+use filter_api::{Cx, Effect, FailedClause, Origin, Record, Response, Ruling, Spec};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
@@ -53,23 +53,9 @@ fn ruling(rule: Option<RuleRef<'_>>, effect: Effect) -> Ruling {
 }
 
 fn deny(denial: &Denial<'_>, cx: &Cx) -> Response {
-    let (rule, failed) = match denial {
-        Denial::Rule(rule) | Denial::Custom(rule) => (Some(*rule), None),
-        Denial::NoRule(Some(nearest)) => {
-            let failed = FailedClause {
-                key: nearest.clause.into(),
-                expected: nearest.expected.as_str().into(),
-                actual: nearest.actual.as_str().into(),
-            };
-            (Some(nearest.rule), Some(failed))
-        }
-        Denial::NoRule(None) | Denial::Unjudged(_) => (None, None),
-    };
-    let origin = rule.map_or(Origin::BUILT_IN, |rule| rule.origin().clone());
-    let ruling = Ruling { failed, ..ruling(rule, Effect::Denied) };
-    cx.record_ruling(Authorization::NAME, origin, denial.to_string(), ruling);
     let grpc = {
         let mut facts = cx.facts.borrow_mut();
+        facts.records.push(denial.record());
         facts.details = Some(denial.details().into());
         facts.grpc
     };
@@ -93,6 +79,28 @@ fn grpc_answer() -> Response {
 }
 
 impl Denial<'_> {
+    /// What is recorded of it.
+    pub fn record(&self) -> Record {
+        let (rule, failed) = match self {
+            Self::Rule(rule) | Self::Custom(rule) => (Some(*rule), None),
+            Self::NoRule(Some(nearest)) => {
+                let failed = FailedClause {
+                    key: nearest.clause.into(),
+                    expected: nearest.expected.as_str().into(),
+                    actual: nearest.actual.as_str().into(),
+                };
+                (Some(nearest.rule), Some(failed))
+            }
+            Self::NoRule(None) | Self::Unjudged(_) => (None, None),
+        };
+        Record {
+            layer: Authorization::NAME,
+            origin: rule.map_or(Origin::BUILT_IN, |rule| rule.origin().clone()),
+            because: self.to_string().into(),
+            ruling: Some(Box::new(Ruling { failed, ..ruling(rule, Effect::Denied) })),
+        }
+    }
+
     /// Envoy's `response_code_details`.
     pub fn details(&self) -> String {
         match self {

@@ -32,7 +32,7 @@ mod tests;
 mod truth;
 mod user;
 
-pub use attributes::{Attributes, RequestAttributes};
+pub use attributes::{Attributes, HeadersUnknown, RequestAttributes};
 pub use compile::{Fault, check};
 pub use decide::{Compiled, Decision, Denial, Nearest, Outcome, RuleRef, Shadow, decide};
 pub use fuzz::fuzz_paths;

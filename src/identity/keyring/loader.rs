@@ -156,7 +156,7 @@ impl Loader<'_> {
         let watched = match self.old.sources.get(&source).filter(|_| same) {
             Some(known) => known.clone(),
             None => {
-                let held = Arc::new(Held::new(&name, purpose.clone()));
+                let held = Arc::new(Held::within(self.keyring.epoch.clone(), &name, purpose.clone()));
                 Arc::new(Watched::start(held, files.clone(), &self.keyring.registry))
             }
         };

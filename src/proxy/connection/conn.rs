@@ -1,10 +1,11 @@
 //! A connection as the worker's clock and the drain see it.
 
+use super::Door;
 use crate::mesh::{Direction, HttpChain};
 use crate::proxy::record::Activity;
 use crate::proxy::worker::{Clock, Worker};
 use filter_api::Protocol;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -34,6 +35,8 @@ pub(crate) struct Conn {
     max_duration: Cell<Duration>,
     /// The exchange whose response has just begun, for its stream to take.
     answering: RefCell<Option<Rc<Activity>>>,
+    /// Once it speaks HTTP.
+    door: OnceCell<Rc<Door>>,
     /// Place in the worker's list.
     pub(in crate::proxy) place: Cell<usize>,
 }
@@ -131,6 +134,7 @@ impl Conn {
             head_timeout: Cell::new(Duration::ZERO),
             max_duration: Cell::new(Duration::ZERO),
             answering: RefCell::new(None),
+            door: OnceCell::new(),
             place: Cell::new(usize::MAX),
         })
     }
@@ -162,6 +166,16 @@ impl Conn {
     /// True while time matters soon: a head is on its way.
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.phase.state.load(Ordering::Relaxed), HEAD | BUSY)
+    }
+
+    /// How it came in.
+    pub(super) fn came_by(&self, door: &Rc<Door>) {
+        self.door.get_or_init(|| door.clone());
+    }
+
+    /// How it came in; known once it speaks HTTP.
+    pub(crate) fn door(&self) -> Option<&Rc<Door>> {
+        self.door.get()
     }
 
     /// On a stream of this connection a response begins.

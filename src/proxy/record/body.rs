@@ -3,7 +3,7 @@
 use super::{Ending, Recorder};
 use crate::proxy::connection::Busy;
 use bytes::Bytes;
-use filter_api::{Body, Error, Observers, Reason};
+use filter_api::{Body, Error, Observers};
 use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
@@ -61,15 +61,14 @@ impl HttpBody for Recorded {
 
     fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(reason) = this.recorder.as_ref().and_then(|recorder| recorder.activity.must_end()) {
+            this.body.reset(reason);
+            this.end(Ending::Broken(reason));
+            return Poll::Ready(Some(Err(Error::new(reason).sent(true))));
+        }
         let polled = Pin::new(&mut this.body).poll_frame(task);
         let Some(recorder) = &mut this.recorder else { return polled };
         let ending = match &polled {
-            Poll::Pending if recorder.activity.is_expired() => {
-                let error = Error::new(Reason::StreamIdle).sent(true);
-                this.body.reset(Reason::StreamIdle);
-                this.end(Ending::Broken(Reason::StreamIdle));
-                return Poll::Ready(Some(Err(error)));
-            }
             Poll::Pending => {
                 recorder.activity.watch(task);
                 None
@@ -115,9 +114,9 @@ impl Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         let Some(recorder) = &self.recorder else { return };
-        if recorder.activity.is_expired() {
-            self.body.reset(Reason::StreamIdle);
-            self.end(Ending::Broken(Reason::StreamIdle));
+        if let Some(reason) = recorder.activity.must_end() {
+            self.body.reset(reason);
+            self.end(Ending::Broken(reason));
         } else if self.body.is_end_stream() {
             // A codec that knows the length, or that there is no body, stops asking once it has it all.
             self.end(Ending::Complete(None));

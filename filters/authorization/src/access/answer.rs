@@ -47,7 +47,7 @@ fn record_shadow(verdict: &Verdict<'_>, cx: &Cx) {
             cx.record_ruling(Access::NAME, Origin::BUILT_IN, because, ruling);
         }
         Verdict::Refused(refusal) => {
-            let record = recorded(refusal, Effect::WouldDeny, format!("in shadow: {refusal}"));
+            let record = refusal.recorded(Effect::WouldDeny, format!("in shadow: {refusal}"));
             cx.facts.borrow_mut().records.push(record);
         }
     }
@@ -59,26 +59,32 @@ fn record_rule(cx: &Cx, rule: RuleRef<'_>, effect: Effect, because: String) {
     cx.record_ruling(Access::NAME, rule.origin().clone(), because, ruling);
 }
 
-/// What is recorded of a refusal.
-fn recorded(refusal: &Refusal<'_>, effect: Effect, because: String) -> Record {
-    let ruling = Ruling {
-        policy: refusal.policy().map_or("", |policy| policy.name()).into(),
-        rule: refusal.rule().and_then(|rule| u32::try_from(rule.number()).ok()),
-        effect,
-        failed: refusal.failed(),
-    };
-    Record {
-        layer: Access::NAME,
-        origin: refusal.origin(),
-        because: because.into(),
-        ruling: Some(Box::new(ruling)),
+impl Refusal<'_> {
+    /// What is recorded of it.
+    pub fn record(&self) -> Record {
+        self.recorded(Effect::Denied, self.to_string())
+    }
+
+    fn recorded(&self, effect: Effect, because: String) -> Record {
+        let ruling = Ruling {
+            policy: self.policy().map_or("", |policy| policy.name()).into(),
+            rule: self.rule().and_then(|rule| u32::try_from(rule.number()).ok()),
+            effect,
+            failed: self.failed(),
+        };
+        Record {
+            layer: Access::NAME,
+            origin: self.origin(),
+            because: because.into(),
+            ruling: Some(Box::new(ruling)),
+        }
     }
 }
 
 fn refuse(refusal: &Refusal<'_>, cx: &Cx) -> Response {
     let grpc = {
         let mut facts = cx.facts.borrow_mut();
-        facts.records.push(recorded(refusal, Effect::Denied, refusal.to_string()));
+        facts.records.push(refusal.record());
         facts.details = Some(refusal.details().into());
         facts.grpc
     };
