@@ -2,6 +2,7 @@
 //!
 //! They run on the control runtime, speak HTTP/1.1 only and bound everything a caller can make them do.
 
+mod decisions;
 mod guard;
 mod limits;
 mod pages;
@@ -10,11 +11,14 @@ mod routes;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::telemetry::audit::{self, Auditor, Event};
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -25,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use self::decisions::{decision, list};
 pub use self::guard::Hosts;
 pub use self::limits::limits;
 pub use self::pages::{State, health, logging, memory, prometheus, server_info, stats};
@@ -51,13 +56,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     routes: Routes,
     hosts: Hosts,
+    auditor: Option<Arc<Auditor>>,
 }
 
 impl Server {
     /// A server of these routes. Give [`Hosts::Any`] only to routes that show and change nothing of value.
     #[must_use]
     pub fn new(routes: Routes, hosts: Hosts) -> Self {
-        Self { routes, hosts }
+        Self { routes, hosts, auditor: None }
+    }
+
+    /// The same, telling the audit of every call that changes something.
+    #[must_use]
+    pub fn audited(self, auditor: Arc<Auditor>) -> Self {
+        Self { auditor: Some(auditor), ..self }
     }
 
     /// Serves until `shutdown` is done, then lets running requests end for up to five seconds.
@@ -77,8 +89,8 @@ impl Server {
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(server.clone().serve(stream, seat, ended.clone()));
+                Ok((stream, peer)) => {
+                    connections.spawn(server.clone().serve(stream, peer, seat, ended.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept an admin connection");
@@ -95,13 +107,19 @@ impl Server {
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, seat: Taken, mut ended: watch::Receiver<bool>) {
+    async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        seat: Taken,
+        mut ended: watch::Receiver<bool>,
+    ) {
         let answering = seat.0.clone();
         let service = service_fn(move |request| {
             let (server, busy) = (self.clone(), Busy::new(&answering));
             async move {
                 let _busy = busy;
-                Ok::<_, Infallible>(server.answer(request).await)
+                Ok::<_, Infallible>(server.answer(request, peer).await)
             }
         });
         let connection = http1::Builder::new()
@@ -135,11 +153,20 @@ impl Server {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let changing = !matches!(*request.method(), Method::GET | Method::HEAD);
+        let called = self.auditor.as_ref().filter(|_| changing).map(|auditor| {
+            let target = request.uri().path_and_query().map_or("", PathAndQuery::as_str).to_owned();
+            (auditor.clone(), request.method().clone(), target)
+        });
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.dispatch(request)).await;
         let reply = answer.unwrap_or_else(|_| {
             Reply::error(StatusCode::SERVICE_UNAVAILABLE, format!("not answered within {REQUEST_TIMEOUT:?}"))
         });
+        if let Some((auditor, method, target)) = called {
+            let status = reply.status.as_u16();
+            auditor.note(Event::Admin(Box::new(audit::Call { by: peer, method, target, status })));
+        }
         reply.into_response()
     }
 
@@ -149,7 +176,7 @@ impl Server {
             return refused;
         }
         let path = head.uri.path();
-        let Some(route) = self.routes.find(path) else {
+        let Some((route, rest)) = self.routes.find(path) else {
             return self.routes.built_in(path, &head.method).unwrap_or_else(|| {
                 Reply::error(StatusCode::NOT_FOUND, format!("nothing is at {path}; see /help"))
             });
@@ -175,7 +202,8 @@ impl Server {
             }
         };
         let query = Query::parse(head.uri.query().unwrap_or_default());
-        route.call(Call { method, query, body }).await
+        let rest = rest.to_owned();
+        route.call(Call { method, rest, query, body }).await
     }
 }
 

@@ -1,11 +1,14 @@
 //! The wiring: files to objects, objects to mesh, mesh to workers; start, reload, drain, stop.
 
+mod audit;
 mod choose;
 mod cpus;
 mod dns;
 mod jwks;
 mod keys;
 mod pages;
+mod providers;
+mod reporting;
 mod restart;
 mod said;
 mod status;
@@ -30,6 +33,7 @@ use crate::telemetry::logging::Levels;
 use crate::telemetry::metrics::{self, BUILD, ConfigMetrics, Registry, RegistryLimits, Series};
 use dns::DnsDiscovery;
 use jwks::JwksRefresh;
+use providers::ProviderMeasure;
 use restart::AtStart;
 use said::Said;
 use std::path::PathBuf;
@@ -87,11 +91,14 @@ pub struct App {
     metrics: ConfigMetrics,
     registry: Arc<Registry>,
     mesh: Mesh,
+    /// What is in force, for the audit to tell what changes.
+    in_force: Option<Arc<Update>>,
     /// The newest update that was looked at, in force or not.
     seen: u64,
     said: Said,
     dns: DnsDiscovery,
     jwks: JwksRefresh,
+    _providers: ProviderMeasure,
     servers: watch::Sender<bool>,
     _build: Series,
 }
@@ -140,10 +147,12 @@ impl App {
             drain: settings.drain.clone(),
             metrics: ConfigMetrics::new(&registry),
             mesh: Mesh::default(),
+            in_force: None,
             seen: 0,
             said: Said::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
             jwks: JwksRefresh::new(workers.shared(), workers.calls(), Handle::current()),
+            _providers: ProviderMeasure::new(workers.shared(), &Handle::current()),
             store,
             watcher,
             workers,
@@ -201,7 +210,9 @@ impl App {
             () = self.drain() => {}
         }
         self.servers.send_replace(true);
+        let auditor = self.workers.shared().auditor().clone();
         self.workers.stop().await;
+        blocking(move || auditor.end("the process ends")).await;
     }
 
     /// Reads the files again and puts what is valid in force.
@@ -229,11 +240,19 @@ impl App {
         self.resource = resource.clone();
         let mut all = update.findings.clone();
         let mut places = Places::default();
+        let mut unusable = Vec::new();
         if let Spec::Proxy(settings) = &resource.spec {
             places = keys::places(settings, &resource);
             self.drain = settings.drain.clone();
             self.workers.shared().set_max_connections(settings.limits.max_connections);
             all.extend(self.at_start.findings(&resource, settings));
+            match reporting::reporting(settings, &resource) {
+                Ok((reporting, problem)) => {
+                    self.workers.shared().set_reporting(reporting);
+                    unusable.extend(problem);
+                }
+                Err(error) => unusable.push(format!("{error}; what is hidden stays as it was")),
+            }
         }
         let fetching = match &resource.spec {
             Spec::Proxy(settings) => jwks::Settings::new(settings),
@@ -248,12 +267,25 @@ impl App {
         let Output { mesh, findings, .. } = output;
         all.extend(findings);
         self.mesh = mesh.clone();
-        let unusable = self.load_keys(places, &mesh).await;
+        let telemetry = mesh.telemetry.clone();
+        let mut unaudited = None;
+        if telemetry.audit.is_some() {
+            unaudited = self.follow_audit(&telemetry).await;
+        }
+        unusable.extend(self.load_keys(places, &mesh).await);
         let mut problems = self.workers.apply(mesh).await;
-        problems.extend(unusable);
+        problems.extend(unusable.into_iter().map(|message| Problem { origin: self.origin(), message }));
+        problems.extend(unaudited);
         let snapshot = self.workers.shared().snapshot();
         self.dns.reconcile(&snapshot);
         self.jwks.reconcile(&snapshot, fetching);
+        let event = audit::in_force(self.in_force.as_deref(), update, &problems);
+        self.workers.shared().auditor().note(event);
+        self.in_force = Some(update.clone());
+        if telemetry.audit.is_none() {
+            // Only now: that the audit ends is the last thing that it records.
+            problems.extend(self.follow_audit(&telemetry).await);
+        }
         self.said.update(&all, &problems);
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -286,20 +318,16 @@ impl App {
     }
 
     /// Loads what the mesh needs to speak TLS before it is in force.
-    async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<Problem> {
+    async fn load_keys(&self, places: Places, mesh: &Mesh) -> Vec<String> {
         let keyring = self.workers.shared().keyring().clone();
-        let origin = Origin::object(
-            ObjectName {
-                kind: Kind::Proxy.name().into(),
-                namespace: self.key.namespace.clone(),
-                name: self.key.name.clone(),
-            },
-            "spec",
-            None,
-        );
         let mesh = mesh.clone();
-        let unusable = blocking(move || keyring.configure(&places, &mesh)).await;
-        unusable.into_iter().map(|message| Problem { origin: origin.clone(), message }).collect()
+        blocking(move || keyring.configure(&places, &mesh)).await
+    }
+
+    /// The Proxy, as the origin of what cannot be used of it.
+    fn origin(&self) -> Origin {
+        let (kind, ObjectKey { namespace, name, .. }) = (Kind::Proxy.name().into(), self.key.clone());
+        Origin::object(ObjectName { kind, namespace, name }, "spec", None)
     }
 
     /// The Proxy is not among the objects any more: nothing says what they are to it, so all stays as it was.
@@ -322,6 +350,7 @@ impl App {
             message: finding.message,
             kept_old: true,
         };
+        self.workers.shared().auditor().note(audit::refused(update, &rejected));
         self.status.set_refused(Some(rejected));
         self.metrics.refused(&self.registry);
     }
@@ -390,7 +419,12 @@ impl App {
             let bound = listener.local_addr().map_err(system)?;
             self.status.set_page(name, bound);
             let mut stop = self.servers.subscribe();
-            tokio::spawn(Server::new(routes, hosts).run(listener, async move {
+            let mut server = Server::new(routes, hosts);
+            if name == "admin" {
+                // The others change nothing, and may be called by anybody.
+                server = server.audited(self.workers.shared().auditor().clone());
+            }
+            tokio::spawn(server.run(listener, async move {
                 // The sender lives as long as the app.
                 let _ = stop.wait_for(|stop| *stop).await;
             }));

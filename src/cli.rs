@@ -1,9 +1,11 @@
 //! The command line: one file per sub-command.
 
+mod audit;
 mod certs;
 mod check;
 mod demo;
 mod explain;
+mod live;
 mod out;
 mod probe;
 mod run;
@@ -26,10 +28,12 @@ enum Command {
     Run(run::Args),
     /// Say everything that is wrong with a configuration, and what to write instead.
     Check(check::Args),
-    /// Say which way a request would take through a proxy, and why. Nothing is sent.
+    /// Say which way a request would take through a proxy, and why; or what a running one remembers of a decision.
     Explain(explain::Args),
     /// Ask a running proxy whether it is ready: a health check that needs no curl.
     Probe(probe::Args),
+    /// Find out whether an audit file is as it was written.
+    Audit(audit::Args),
     /// Make a root and certificates of workloads, to try the mesh without a control plane.
     Certs(certs::Args),
     /// Run a whole mesh on this machine: a shop of seven services, and what to try with it.
@@ -43,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args),
         Command::Explain(args) => explain::main(args),
         Command::Probe(args) => probe::main(&args),
+        Command::Audit(args) => audit::main(&args),
         Command::Certs(args) => certs::main(&args),
         Command::Demo(args) => demo::main(&args),
     }

@@ -4,6 +4,7 @@
 //! chain*, an HTTP chain names a *route table*, a route picks a *cluster*, a cluster has *endpoints*. Every part is behind an `Arc`, so that an
 //! update which leaves a part unchanged also leaves its pointer unchanged and the compiler reuses what it built from it.
 
+mod audit;
 mod cluster;
 mod domains;
 mod labels;
@@ -12,6 +13,7 @@ mod name;
 mod route;
 mod tls;
 
+pub use audit::Audit;
 pub use cluster::{
     Balance, Cluster, Discovery, Endpoint, EndpointAddress, EndpointSet, Health, Keepalive, Locality, Pool,
     ServiceName, UpstreamProtocol, Workload,
@@ -78,6 +80,10 @@ pub struct Node {
 pub struct TelemetrySettings {
     /// One log each; none: no access log is written.
     pub access_logs: Vec<AccessLog>,
+    /// What is audited; `None`: nothing.
+    pub audit: Option<Audit>,
+    /// AuditPolicies for this workload that are rejected and have no earlier version.
+    pub audit_missing: Vec<String>,
 }
 
 /// One access log file.

@@ -1,6 +1,7 @@
 //! The data path, in the order a request meets it.
 
 mod admit;
+mod audit;
 pub mod authority;
 pub mod canonical;
 mod canonicalise;
@@ -10,6 +11,7 @@ mod cluster;
 mod coalesce;
 mod connection;
 mod counts;
+mod decisions;
 pub mod detect;
 mod edge;
 mod extended_connect;
@@ -38,6 +40,7 @@ mod worker;
 pub mod xfcc;
 
 pub(crate) use canonicalise::{canonicalise, client_of};
+pub use decisions::Reporting;
 pub use limits::{LIMITS, Limit};
 pub(crate) use listener::Socket;
 pub(crate) use worker::{Command, run};

@@ -77,7 +77,8 @@ async fn tokens_are_verified_with_keys_that_are_fetched_through_the_mesh() {
 
     let forged = Issuer::new("one").token("root");
     let refused = with_token(&proxy, &forged).await;
-    assert_eq!((refused.status.as_u16(), &*refused.text()), (401, "Jwt verification fails"));
+    assert_eq!(refused.status.as_u16(), 401);
+    assert!(refused.text().starts_with("Jwt verification fails (decision "), "{}", refused.text());
     assert_eq!(refused.header("www-authenticate"), "Bearer realm=\"http://app/p\", error=\"invalid_token\"");
 
     // The issuer changes its key: the first that brings the new one is refused, and makes the proxy look.
@@ -174,5 +175,6 @@ async fn policies_are_asked_about_tokens_that_were_verified() {
     assert_eq!(with_token(&proxy, &issuer.token("bob")).await.status, 403);
     assert_eq!(ask(&proxy, &[]).await.status, 403, "who has no token is nobody");
     let forged = with_token(&proxy, &Issuer::new("one").token("alice")).await;
-    assert_eq!((forged.status.as_u16(), &*forged.text()), (401, "Jwt verification fails"));
+    assert_eq!(forged.status.as_u16(), 401);
+    assert!(forged.text().starts_with("Jwt verification fails (decision "), "{}", forged.text());
 }

@@ -52,6 +52,8 @@ pub enum Methods {
 pub struct Call {
     /// GET (also for HEAD) or POST.
     pub method: Method,
+    /// What follows the path of the route, of one that ends with `/`.
+    pub rest: String,
     /// The query of the URL.
     pub query: Query,
     /// The body, at most 64 KiB.
@@ -120,8 +122,12 @@ impl Routes {
         self
     }
 
-    pub(super) fn find(&self, path: &str) -> Option<&Route> {
-        self.list.iter().find(|route| route.path == path)
+    /// The route at a path; or the one whose path ends with `/` and begins it, and what follows.
+    pub(super) fn find<'p>(&self, path: &'p str) -> Option<(&Route, &'p str)> {
+        let below =
+            |route: &Route| route.path.ends_with('/').then(|| path.strip_prefix(route.path)).flatten();
+        let exact = self.list.iter().find(|route| route.path == path).map(|route| (route, ""));
+        exact.or_else(|| self.list.iter().find_map(|route| Some((route, below(route)?))))
     }
 
     /// `/` and `/help`, unless the table has its own.

@@ -7,6 +7,7 @@ use crate::explain::{Question, explain};
 use crate::mesh::Direction;
 use crate::proxy::LIMITS;
 use crate::snapshot::Resource;
+use crate::telemetry::decisions::Decisions;
 use crate::telemetry::logging::Levels;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -36,7 +37,18 @@ pub(super) fn admin(status: &Arc<Status>, levels: Option<Levels>) -> Routes {
             "the way of a request: ?method=GET&url=http://HOST/PATH&header=NAME:%20VALUE, &inbound, &format=text",
             explain_page(status),
         )
+        .get(
+            "/explain/",
+            "what became of a request or connection, by the id of the decision: /explain/ID, ?format=text",
+            remembered(status, admin::decision),
+        )
+        .get(
+            "/decisions",
+            "the latest refusals and a sample of what passed: ?limit=50, ?status=403, ?policy=NAMESPACE/NAME, ?outcome=refused",
+            remembered(status, admin::list),
+        )
         .get("/limits", "every limit: default, unit, scope", admin::limits(LIMITS))
+        .get("/audit", "the audit: number and hash of its last record, what waits, why it cannot be written", page(status, audit))
         .get("/stats/prometheus", "metrics", admin::prometheus(status.registry().clone()))
         .get("/stats", "metrics as lines; ?filter=REGEX, ?usedonly", admin::stats(status.registry().clone()))
         .get("/memory", "memory of the process", admin::memory())
@@ -86,7 +98,14 @@ fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Syn
 
 /// What there is to say besides, when the newest configuration is not in force: traffic is welcome all the same.
 fn refusal(status: &Status) -> Option<String> {
-    status.refused().map(|refused| format!("{} {}", refused.key, refused.message))
+    let refused = status.refused().map(|refused| format!("{} {}", refused.key, refused.message));
+    let missing = status.shared().snapshot().mesh.telemetry.audit_missing.join(", ");
+    let missing =
+        (!missing.is_empty()).then(|| format!("{missing} is rejected: what it asks for is NOT recorded"));
+    let stuck = status.shared().auditor().status().and_then(|audit| audit.problem);
+    let stuck = stuck.map(|problem| format!("the audit cannot be written: {problem}"));
+    let all: Vec<_> = [refused, missing, stuck].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn page(
@@ -95,6 +114,14 @@ fn page(
 ) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
     let status = status.clone();
     move |_| ready(Reply::json(&render(&status)))
+}
+
+fn remembered(
+    status: &Arc<Status>,
+    show: fn(&Decisions, &Call) -> Reply,
+) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
+    let status = status.clone();
+    move |call| ready(show(status.shared().decisions(), &call))
 }
 
 fn explain_page(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Sync + use<> {
@@ -147,6 +174,10 @@ fn state(status: &Status) -> State {
 fn certs(status: &Status) -> Value {
     let held = status.shared().keyring().status(SystemTime::now());
     json!({ "certificates": held })
+}
+
+fn audit(status: &Status) -> Value {
+    json!({ "audit": status.shared().auditor().status() })
 }
 
 fn config_dump(status: &Status) -> Value {

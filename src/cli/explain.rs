@@ -1,6 +1,6 @@
-//! `sidegate explain`: which way a request would take.
+//! `sidegate explain`: which way a request would take, or what became of one.
 
-use super::{Output, USAGE, missing, out};
+use super::{Output, USAGE, live, missing, out};
 use crate::app::choose;
 use crate::config::decode::Strictness;
 use crate::config::files::Store;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Folders or files of YAML, as for `run`.
-    #[arg(long, required = true, num_args = 1, value_name = "PATH")]
+    #[arg(long, num_args = 1, value_name = "PATH")]
     config: Vec<PathBuf>,
     /// Which Proxy is asked, NAME or NAMESPACE/NAME, when there are several.
     #[arg(long = "as", value_name = "NAME")]
@@ -24,12 +24,15 @@ pub(crate) struct Args {
     /// The way from others to the application, not that of the application to others.
     #[arg(long)]
     inbound: bool,
-    /// GET, POST or another method.
-    #[arg(value_name = "METHOD")]
+    /// Where the running proxy that made a decision has its admin pages.
+    #[arg(long, env = "SIDEGATE_ADMIN", default_value = live::ADMIN, value_name = "ADDRESS")]
+    admin: String,
+    /// GET, POST or another method; or, alone, the id of a decision that a running proxy made.
+    #[arg(value_name = "METHOD|ID")]
     method: String,
     /// The absolute URL that the client asks for, as in http://reviews:9080/path.
-    #[arg(value_name = "URL")]
-    url: String,
+    #[arg(value_name = "URL", requires = "config")]
+    url: Option<String>,
     /// A header of the request, as in 'x-canary: true'.
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
@@ -43,10 +46,11 @@ pub(crate) struct Args {
 
 /// Ends with 0 when the request would be sent on or answered by its rule, with 1 when the proxy would refuse it.
 pub(crate) fn main(args: Args) -> ExitCode {
+    let Some(url) = &args.url else { return live::explain(&args.method, &args.admin, args.output) };
     if let Some(code) = missing(&args.config) {
         return code;
     }
-    let question = Question::parse(&args.method, &args.url, args.headers.iter().map(String::as_str));
+    let question = Question::parse(&args.method, url, args.headers.iter().map(String::as_str));
     let question = question.and_then(|question| match &args.principal {
         Some(principal) => question.by(principal),
         None => Ok(question),

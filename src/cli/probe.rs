@@ -53,7 +53,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 /// Status and body of the answer.
-fn ask(target: &Uri, timeout: Duration) -> io::Result<(u16, String)> {
+pub(super) fn ask(target: &Uri, timeout: Duration) -> io::Result<(u16, String)> {
     let end = Instant::now() + timeout;
     let (host, port) = (target.host().unwrap_or_default(), target.port_u16().unwrap_or(80));
     let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs()?;

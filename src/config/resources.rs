@@ -30,6 +30,7 @@ pub use kind::Kind;
 pub use kubernetes::Meta;
 use kubernetes::{ConfigMap, EndpointSlice, Service};
 use own::access_policy::AccessPolicy;
+use own::audit_policy::AuditPolicy;
 use proxy::Proxy;
 
 /// One object as it was written: who it is, what it says, and where it stands.
@@ -179,6 +180,8 @@ pub enum Spec {
     AccessPolicy(Box<AccessPolicy>),
     /// Traces, metrics and access logs.
     Telemetry(Box<Telemetry>),
+    /// What is audited.
+    AuditPolicy(Box<AuditPolicy>),
     /// A security object that does not hold and has no earlier version: what it would have been about is closed.
     Closed(Box<Closed>),
     /// A Kubernetes Service.

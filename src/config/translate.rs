@@ -3,12 +3,14 @@
 //! The same objects give the same model, whatever their order. What Istio would drop in silence is a finding here.
 
 pub(in crate::config) mod access;
+mod audit;
 mod authentication;
 pub(in crate::config) mod authorization;
 mod captured;
 mod check;
 mod clusters;
 mod conflicts;
+pub(in crate::config) mod custom;
 mod delegate;
 mod egress;
 mod explicit;
@@ -36,7 +38,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::{Arc, LazyLock};
 
 use rustc_hash::FxHashSet;
@@ -130,8 +132,12 @@ struct World<'a> {
     callers: OfWorkload<'a>,
     /// The policies that hold for the workload.
     policies: Arc<Vec<filter_authorization::Policy>>,
+    /// Whom those of them ask that are CUSTOM.
+    asked: OnceCell<custom::Asked>,
     /// The access policies that hold for it.
     access: Arc<Vec<filter_authorization::access::Policy>>,
+    /// What is audited.
+    audits: audit::Audits,
 }
 
 impl<'a> World<'a> {
@@ -152,6 +158,7 @@ impl<'a> World<'a> {
         let callers = workloads.mutual_tls(namespace, &proxy.workload.labels);
         let policies = authorization::policies(&index, &settings, proxy, namespace);
         let access = access::policies(&index, &settings, proxy, namespace);
+        let audits = audit::audits(&index, &settings, proxy, namespace);
         let node = node(proxy, &settings, &index, input.proxy);
         Self {
             index,
@@ -169,8 +176,14 @@ impl<'a> World<'a> {
             rules,
             callers,
             policies,
+            asked: OnceCell::new(),
             access,
+            audits,
         }
+    }
+
+    fn is_audited(&self) -> bool {
+        self.audits.audit.is_some()
     }
 
     fn is_gateway(&self) -> bool {

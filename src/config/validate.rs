@@ -4,6 +4,7 @@ mod access;
 mod destination_rule;
 mod gateway;
 mod kubernetes;
+mod own;
 mod parts;
 mod proxy;
 mod security;
@@ -32,6 +33,7 @@ pub fn validate(resource: &Resource, report: &mut Report<'_>) {
         Spec::AuthorizationPolicy(spec) => security::check_authorization(resource, spec, report),
         Spec::RequestAuthentication(spec) => security::check_request(spec, report),
         Spec::AccessPolicy(spec) => access::check(resource, spec, report),
+        Spec::AuditPolicy(spec) => own::check_audit(spec, report),
         Spec::Telemetry(_)
         | Spec::ConfigMap(_)
         | Spec::MeshConfig(_)

@@ -9,7 +9,7 @@ use super::{Outcome, Step, access, walk};
 use crate::filters;
 use crate::snapshot::{Http, Listener};
 use filter_api::{ConnectionFacts, Peer, Protocol, TlsFacts, TraceStep};
-use filter_authorization::{Attributes, Outcome as Decided, RequestAttributes, decide};
+use filter_authorization::{Attributes, Outcome as Decided, RequestAttributes, decide, decide_after};
 use http::request::Parts;
 
 /// What the policies of a port say of a request, rule by rule, and the refusal if it is one. Who asks has the principal of the question, and no
@@ -29,8 +29,21 @@ pub(super) fn ask(
     for compiled in http.port.read(filters::port::authorization).into_iter().flatten() {
         let mut trace: Vec<TraceStep> = Vec::new();
         let decision = decide(compiled, &attributes, &mut trace);
+        let mut outcome = decision.outcome;
+        if let Decided::Ask(ask) = &outcome {
+            trace.push(TraceStep {
+                origin: ask.rule.origin().clone(),
+                held: true,
+                because: format!(
+                    "provider `{}` would be asked, as {} says; nobody is asked here",
+                    ask.provider(),
+                    ask.rule
+                ),
+            });
+            outcome = decide_after(compiled, &attributes, &mut trace);
+        }
         steps.extend(trace.iter().map(walk::step));
-        if let Decided::Denied(denial) = decision.outcome {
+        if let Decided::Denied(denial) = outcome {
             let hint = if question.principal().is_none() {
                 "the question names no caller: say who asks with `--principal TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`"
             } else {

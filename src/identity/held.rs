@@ -13,6 +13,7 @@ use super::error::{Error, written};
 use super::material::{Certificate, Identity, Purpose};
 use super::pem::Pem;
 use crate::config::finding::{Finding, Severity};
+use crate::telemetry::audit::{self, Auditor, Event};
 
 /// A renewal is late when less than this part of a certificate's life is left; sources renew when half is.
 const LATE: u32 = 5;
@@ -29,6 +30,7 @@ pub struct Held {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
     epoch: Arc<Epoch>,
+    auditor: Option<Arc<Auditor>>,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +97,14 @@ impl Held {
             current: ArcSwapOption::empty(),
             state: Mutex::default(),
             changed: watch::channel(0).0,
+            auditor: None,
         }
+    }
+
+    /// The same, telling the audit of every delivery.
+    #[must_use]
+    pub fn audited(self, auditor: Arc<Auditor>) -> Self {
+        Self { auditor: Some(auditor), ..self }
     }
 
     /// The name it is held under.
@@ -141,6 +150,9 @@ impl Held {
                 let turns = previous.map_or(matches!(self.purpose, Purpose::Workload(_)), |previous| {
                     !identity.stands_for_the_same(&previous)
                 });
+                let before = self.current.load().as_ref().map_or(0, |before| before.trust().generation());
+                let principal =
+                    identity.certificate().and_then(|own| own.principal()).map(ToString::to_string);
                 self.current.store(Some(Arc::new(identity)));
                 *state = State {
                     delivered: Some(digest),
@@ -154,6 +166,14 @@ impl Held {
                 if turns {
                     self.epoch.begin();
                 }
+                self.note(audit::Certificate {
+                    principal,
+                    generation,
+                    trust,
+                    trust_changed: trust != before,
+                    expires: Some(expires).filter(|expires| !expires.is_empty()),
+                    ..audit::Certificate::default()
+                });
                 self.changed.send_replace(generation);
                 Offer::Taken
             }
@@ -164,6 +184,13 @@ impl Held {
                     let kept = self.current.load().is_some();
                     tracing::warn!(identity = %self.name, error = text, kept, "identity refused");
                     state.failures += 1;
+                    let current = self.current.load_full();
+                    self.note(audit::Certificate {
+                        kept_out: Some(text.clone()),
+                        generation: current.as_ref().map_or(0, |current| current.generation()),
+                        trust: current.as_ref().map_or(0, |current| current.trust().generation()),
+                        ..audit::Certificate::default()
+                    });
                 }
                 state.problem = Some(text);
                 Offer::Refused
@@ -298,6 +325,13 @@ impl Held {
             if let Err(why) = self.ready(now) {
                 tracing::error!("{why}");
             }
+        }
+    }
+
+    fn note(&self, certificate: audit::Certificate) {
+        if let Some(auditor) = &self.auditor {
+            let certificate = audit::Certificate { name: Arc::clone(&self.name), ..certificate };
+            auditor.note(Event::Certificate(Box::new(certificate)));
         }
     }
 

@@ -29,6 +29,7 @@ use super::trust::Trust;
 use super::watched::Watched;
 use crate::config::finding::Finding;
 use crate::mesh::{self, DownstreamTls, Mesh, Node, UpstreamTls};
+use crate::telemetry::audit::Auditor;
 use crate::telemetry::metrics::Registry;
 
 /// Where the key material of a proxy is.
@@ -48,6 +49,8 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Keyring {
     registry: Arc<Registry>,
+    /// Told what comes and what is kept out.
+    auditor: Arc<Auditor>,
     /// Held while it is configured.
     configuring: Mutex<()>,
     state: ArcSwap<State>,
@@ -116,8 +119,9 @@ pub enum Within {
 impl Keyring {
     /// One that holds nothing.
     #[must_use]
-    pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, configuring: Mutex::default(), state: ArcSwap::default(), epoch: Arc::default() }
+    pub fn new(registry: Arc<Registry>, auditor: Arc<Auditor>) -> Self {
+        let (configuring, state) = (Mutex::default(), ArcSwap::default());
+        Self { registry, auditor, configuring, state, epoch: Arc::default() }
     }
 
     /// Loads and watches everything that the mesh names, and forgets what it names no more. Blocks while new files are read; needs a tokio runtime.

@@ -191,6 +191,8 @@ pub struct HttpChain {
     pub sibling_hosts: Vec<String>,
     /// What becomes of `x-forwarded-client-cert`.
     pub forward_client_cert: ForwardClientCert,
+    /// An audit records what becomes of its requests.
+    pub audited: bool,
     /// Settings of the filters before route matching.
     pub filters: filters::PortSettings,
 }
@@ -233,6 +235,7 @@ impl HttpChain {
             served_hosts: Vec::new(),
             sibling_hosts: Vec::new(),
             forward_client_cert: ForwardClientCert::Sanitize,
+            audited: false,
             filters: filters::PortSettings::default(),
         }
     }
@@ -260,6 +263,8 @@ pub struct TcpChain {
     pub target: TcpTarget,
     /// Ends a connection that carries no byte for so long. Zero: never.
     pub idle_timeout: Duration,
+    /// An audit records what becomes of its connections.
+    pub audited: bool,
     /// Settings of the filters that judge a connection.
     pub filters: filters::PortSettings,
     /// Where it was written.
@@ -269,7 +274,7 @@ pub struct TcpChain {
 impl TcpChain {
     /// A chain that lets every connection pass.
     pub fn new(target: TcpTarget, idle_timeout: Duration, origin: Origin) -> Self {
-        Self { target, idle_timeout, filters: filters::PortSettings::default(), origin }
+        Self { target, idle_timeout, audited: false, filters: filters::PortSettings::default(), origin }
     }
 }
 

@@ -38,6 +38,10 @@ pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error>
     facts.method = Some(request.head.method.clone());
     facts.target = Some(request.head.uri.clone());
     let headers = &request.head.headers;
+    if settings.audited {
+        facts.host = headers.get(HOST).cloned();
+        facts.request_id = headers.get(forwarded::X_REQUEST_ID).cloned();
+    }
     facts.kept_headers = worker.log_request_headers().iter().map(|name| headers.get(name).cloned()).collect();
     drop(facts);
     // A body that is too long is counted where the exchange ends, for it may show late.

@@ -12,6 +12,7 @@ pub(crate) use door::Door;
 pub(crate) use io::Io;
 pub(crate) use streams::StreamExecutor;
 
+use super::audit;
 use super::http;
 use super::record::Recorded;
 use super::stream::Stream;
@@ -90,6 +91,15 @@ impl Downstream {
     }
 }
 
+/// Remembers that a connection is one too many.
+pub(super) fn refuse(worker: &Worker, listener: &Name, stream: &Stream, peer: Option<SocketAddr>) {
+    let arrival = Arrival::new(stream, peer);
+    if let Some(listener) = worker.snapshot().listener(listener) {
+        let why = "there are as many connections as limits.maxConnections allows";
+        worker.note_unserved(listener, (arrival.direct_remote, arrival.local), Reason::Overload, why);
+    }
+}
+
 /// Serves an accepted connection until it ends.
 ///
 /// The worker knows of it from here on, so that a drain ends it and waits for it, whatever it waits for itself.
@@ -113,7 +123,17 @@ pub(super) async fn serve<S>(
     let opening = open(&worker, &bound, &mut stream, &conn, &mut arrival);
     let Some(opened) = conn.unless_closed(opening).await else { return };
     let refuse = |listener: &Listener, (reason, why): (Reason, String)| {
-        worker.refuse_connection(listener, arrival.direct_remote, reason, &why);
+        worker.refuse_connection(listener, (arrival.direct_remote, arrival.local), reason, &why);
+        audit::turned_away(&worker, listener, (reason, &why), || ConnectionFacts {
+            listener: listener.mesh.name.clone(),
+            remote: arrival.remote,
+            direct_remote: arrival.direct_remote,
+            local: arrival.local,
+            original_destination: arrival.original_destination,
+            protocol: Protocol::Tcp,
+            server_name: None,
+            tls: None,
+        });
     };
     let (listener, seen) = match opened {
         Ok(opened) => opened,

@@ -89,9 +89,17 @@ impl Counts {
 
 impl Worker {
     /// Logs and counts a connection that is closed without having been served.
-    pub(crate) fn refuse_connection(&self, listener: &Listener, peer: SocketAddr, reason: Reason, why: &str) {
+    pub(crate) fn refuse_connection(
+        &self,
+        listener: &Listener,
+        (peer, local): (SocketAddr, SocketAddr),
+        reason: Reason,
+        why: &str,
+    ) {
         self.counts.limit(&self.metrics, reason);
-        tracing::debug!(listener = %listener.mesh.name, %peer, flag = reason.flag(), why, "a connection was closed");
+        let decision = self.note_unserved(listener, (peer, local), reason, why);
+        let decision = decision.as_ref().map_or("-", |id| id.as_str());
+        tracing::debug!(listener = %listener.mesh.name, %peer, flag = reason.flag(), why, decision, "a connection was closed");
     }
 
     pub(crate) fn count_limit(&self, reason: Reason) {

@@ -134,7 +134,7 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 9] = [
+    const TARGETS: [Target; 10] = [
         ("canonical", canonical),
         ("authority", authority),
         ("detect", detect),
@@ -144,6 +144,7 @@ mod tests {
         ("xfcc", xfcc),
         ("spiffe_id", crate::identity::fuzz::spiffe_id),
         ("certificate", crate::identity::fuzz::certificate),
+        ("audit", crate::telemetry::audit::fuzz::audit),
     ];
 
     #[test]

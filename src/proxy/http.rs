@@ -115,7 +115,7 @@ where
         let busy = Busy::new(&downstream.conn);
         let opens = opens(&message).map(|opens| (opens, hyper::upgrade::on(&mut message)));
         let http = downstream.http();
-        let cx = Cx::new(downstream.facts.clone(), http.port.clone(), http);
+        let cx = Cx::calling(downstream.facts.clone(), http.port.clone(), http, downstream.worker.clone());
         if let Some(why) = downstream.refusal() {
             cx.facts.borrow_mut().refused = Some(why);
         }

@@ -1,4 +1,4 @@
-//! Requests of our own over the clusters of the mesh: the control side asks a worker, which has the pools.
+//! Requests of our own over the clusters of the mesh: the control side asks a worker, which has the pools; a filter asks the worker it runs on.
 //!
 //! Such a request begins where the total timeout stands in the stack. Nobody is downstream of it, so there is nothing to authenticate, route or
 //! record; the cluster's balancing, limits and pools are those of everybody.
@@ -7,7 +7,7 @@ use super::cluster::Picked;
 use super::upstream;
 use super::worker::{Command, Worker};
 use bytes::{Bytes, BytesMut};
-use filter_api::{Body, ConnectionFacts, Cx, Error, Protocol, Reason, Request, Slots};
+use filter_api::{Answer, Answered, Body, ConnectionFacts, Cx, Error, Protocol, Reason, Request, Slots};
 use http_body::Body as _;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -78,8 +78,17 @@ impl Calls {
 pub(super) async fn serve(worker: Rc<Worker>, call: Call) {
     let Call { cluster, request, bounds, mut answer } = call;
     let exchange = async {
-        let exchange = tokio::time::timeout(bounds.timeout, exchange(worker, &cluster, request, bounds.body));
-        exchange.await.unwrap_or_else(|_| Err(Error::new(Reason::RequestTimeout)))
+        let exchange =
+            tokio::time::timeout(bounds.timeout, exchange(worker, &cluster, request, bounds.body, false));
+        match exchange.await {
+            Ok(Ok(answer)) if answer.cut => {
+                let detail = format!("the answer is longer than {} bytes", bounds.body);
+                Err(Error::new(Reason::UpstreamOverflow).sent(true).detail(detail))
+            }
+            Ok(Ok(answer)) => Ok(http::Response::from_parts(answer.head, answer.body)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::new(Reason::RequestTimeout)),
+        }
     };
     let result = tokio::select! {
         result = exchange => result,
@@ -89,12 +98,27 @@ pub(super) async fn serve(worker: Rc<Worker>, call: Call) {
     let _ = answer.send(result);
 }
 
+/// Filters ask for calls of an exchange on the worker that carries it.
+impl filter_api::Calls for Worker {
+    fn call(self: Rc<Self>, call: filter_api::Call) -> Answered {
+        Box::pin(async move {
+            let filter_api::Call { cluster, head, body, timeout, most } = call;
+            let request = http::Request::from_parts(head, body);
+            let exchange = exchange(self, &cluster, request, most, true);
+            let exchange = tokio::time::timeout(timeout, exchange);
+            exchange.await.unwrap_or_else(|_| Err(Error::new(Reason::RequestTimeout)))
+        })
+    }
+}
+
+/// One request and its answer; `within` another exchange it may not come back to this proxy, which would ask again for it, and so on.
 async fn exchange(
     worker: Rc<Worker>,
     cluster: &str,
     request: http::Request<Bytes>,
-    limit: usize,
-) -> Result<http::Response<Bytes>, Error> {
+    most: usize,
+    within: bool,
+) -> Result<Answer, Error> {
     let found = worker.snapshot().cluster(cluster).cloned();
     let found = found
         .ok_or_else(|| Error::new(Reason::NoCluster).detail(format!("there is no cluster {cluster}")))?;
@@ -111,22 +135,31 @@ async fn exchange(
     };
     let cx = Cx::new(Arc::new(facts), Slots::empty(0), Arc::new(()));
     let picked = Picked::new(&worker, &found, &cx.connection, &[])?;
+    if within && picked.target.socket().is_some_and(|address| worker.is_own_address(address)) {
+        let detail = format!("cluster {cluster} is this proxy itself");
+        return Err(Error::new(Reason::Loop).detail(detail));
+    }
     let (head, body) = request.into_parts();
     let body = if body.is_empty() { Body::empty() } else { Body::from(body) };
     let response = upstream::call(worker, Request { head, body, cx: cx.clone() }, picked).await?;
-    let body = read(response.body, limit).await?;
-    Ok(http::Response::from_parts(response.head, body))
+    let mut answer = Answer { head: response.head, body: Bytes::new(), cut: false, trailers: None };
+    read(response.body, most, &mut answer).await?;
+    Ok(answer)
 }
 
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, Error> {
+async fn read(mut body: Body, most: usize, answer: &mut Answer) -> Result<(), Error> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            let detail = format!("the answer is longer than {limit} bytes");
-            return Err(Error::new(Reason::UpstreamOverflow).sent(true).detail(detail));
+        match frame?.into_data() {
+            Ok(data) if bytes.len() + data.len() > most => {
+                bytes.extend_from_slice(data.get(..most - bytes.len()).unwrap_or_default());
+                answer.cut = true;
+                break;
+            }
+            Ok(data) => bytes.extend_from_slice(&data),
+            Err(frame) => answer.trailers = frame.into_trailers().ok(),
         }
-        bytes.extend_from_slice(&data);
     }
-    Ok(bytes.freeze())
+    answer.body = bytes.freeze();
+    Ok(())
 }

@@ -160,7 +160,8 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         | Reason::BadFraming
         | Reason::HeadersTooLarge
         | Reason::UriTooLong => ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
-        Reason::Overload => ResponseFlags::OVERLOAD,
+        Reason::Overload | Reason::AuditUnavailable => ResponseFlags::OVERLOAD,
+        Reason::ExternalDenied | Reason::ExternalFailed => ResponseFlags::UNAUTHORIZED_EXTERNAL,
         Reason::BodyTooLarge
         | Reason::UpgradeRefused
         | Reason::AccessDenied

@@ -1,5 +1,6 @@
 //! Every limit of the data path, in one table: what `/limits` and the documentation show.
 
+use crate::telemetry::decisions;
 use serde::Serialize;
 
 /// One limit, as `/limits` lists it.
@@ -142,11 +143,46 @@ pub const LIMITS: &[Limit] = &[
         "What a TCP connection may hold each way; none while it is idle.",
     ),
     limit(
+        "audit_places",
+        crate::telemetry::audit::PLACES as u64,
+        "requests",
+        "process",
+        "Requests and connections whose record is not written yet; a further one that needs a record waits or is refused (AuditPolicy whenFull).",
+    ),
+    limit(
+        "audit_hold",
+        60,
+        "seconds",
+        "connection",
+        "The longest wait of a TCP connection for its place in the audit; a request's is its stream_idle_timeout.",
+    ),
+    limit(
         "tcp_connect_attempts",
         3,
         "attempts",
         "connection",
         "Endpoints that are tried for a TCP connection.",
+    ),
+    limit(
+        "decisions",
+        decisions::REFUSALS as u64,
+        "refusals",
+        "worker",
+        "The latest refusals that `explain ID` can tell of; an older one gives way.",
+    ),
+    limit(
+        "decision_samples",
+        decisions::PASSES as u64,
+        "decisions",
+        "worker",
+        "The same of what passed: one in so many, and all that a policy on trial would have refused.",
+    ),
+    limit(
+        "decision_bytes",
+        decisions::MAX_BYTES as u64,
+        "bytes",
+        "decision",
+        "The texts of one decision; what is longer is cut.",
     ),
 ];
 

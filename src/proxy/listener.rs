@@ -81,7 +81,9 @@ where
         + Clone
         + 'static,
 {
-    let Some(accepted) = worker.connection_arrived() else { return };
+    let Some(accepted) = worker.connection_arrived() else {
+        return connection::refuse(worker, name, &stream, peer);
+    };
     let serving = connection::serve(worker.clone(), name.clone(), stream, accepted, peer, stack.clone());
     tokio::task::spawn_local(serving);
 }

@@ -7,6 +7,7 @@ mod report;
 pub(crate) use activity::Activity;
 pub(crate) use body::Recorded;
 
+use super::audit;
 use super::connection::Door;
 use super::headers::grpc::GRPC_STATUS;
 use super::labels;
@@ -83,7 +84,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let recorder = Recorder::new(&self.worker, &mut request);
-        RecordFuture { inner: Some(self.inner.call(request)), recorder: Some(recorder) }
+        RecordFuture { inner: Some(self.inner.call(request)), recorder: Some(recorder), held: None }
     }
 }
 
@@ -93,6 +94,8 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         recorder: Option<Recorder>,
+        // A refusal that waits for its place in the audit.
+        held: Option<Box<audit::Held>>,
     }
 }
 
@@ -102,6 +105,9 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(recorder) = this.recorder.as_ref() else { return Poll::Pending };
+        if this.held.is_some() {
+            return settle(this.recorder, this.held, None, task).map(Ok);
+        }
         let result = match this.inner.as_mut().as_pin_mut() {
             Some(inner) => match inner.poll(task) {
                 Poll::Ready(result) => result,
@@ -119,8 +125,44 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
             None => Err(Reason::Internal.into()),
         };
         let response = result.unwrap_or_else(|error| super::reply::answer(&error, &recorder.cx));
+        if audit::is_owed(&recorder.cx) {
+            return settle(this.recorder, this.held, Some(response), task).map(Ok);
+        }
         let Some(recorder) = this.recorder.take() else { return Poll::Pending };
         Poll::Ready(Ok(recorder.begin(response)))
+    }
+}
+
+/// Holds the answer to a request that was refused until there is a place for its record.
+#[cold]
+fn settle(
+    recorder: &mut Option<Recorder>,
+    held: &mut Option<Box<audit::Held>>,
+    response: Option<Response>,
+    task: &mut Context<'_>,
+) -> Poll<http::Response<Recorded>> {
+    let Some(known) = recorder.as_ref() else { return Poll::Pending };
+    let mut settled = None;
+    match response.map(|response| audit::settle(&known.worker, &known.cx, response)) {
+        Some(Ok(response)) => settled = Some(response),
+        Some(Err(waiting)) => *held = Some(waiting),
+        None => {}
+    }
+    if let (None, Some(waiting)) = (&settled, held) {
+        settled = match waiting.poll(task) {
+            Poll::Ready(response) => Some(response),
+            Poll::Pending => match known.activity.must_end() {
+                Some(reason) => Some(super::reply::answer(&Error::new(reason), &known.cx)),
+                None => {
+                    known.activity.watch(task);
+                    None
+                }
+            },
+        };
+    }
+    match settled.and_then(|response| Some((recorder.take()?, response))) {
+        Some((recorder, response)) => Poll::Ready(recorder.begin(response)),
+        None => Poll::Pending,
     }
 }
 
@@ -178,6 +220,8 @@ impl Recorder {
         }
         // To a client of HTTP/1.0 hyper answers as such by itself, and only then says that the connection stays open.
         head.version = self.version.max(Version::HTTP_11);
+        self.worker.note_answer(&self.cx, &mut head, self.grpc_status);
+        self.audit();
         self.kept =
             self.worker.log_response_headers().iter().map(|name| head.headers.get(name).cloned()).collect();
         http::Response::from_parts(head, Recorded::new(body, self))
@@ -222,6 +266,8 @@ impl Recorder {
         if self.activity.end() {
             return;
         }
+        // Of an exchange that was dropped before its answer.
+        self.audit();
         let duration = self.cx.started.elapsed();
         let mut facts = self.cx.facts.borrow_mut();
         if let Ending::Broken(reason) = ending {
@@ -237,6 +283,11 @@ impl Recorder {
         if let Ending::Complete(Some(trailers)) = ending {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
         }
+        let broken = match ending {
+            Ending::Broken(reason) => Some(reason),
+            Ending::Complete(_) => None,
+        };
+        self.worker.note_end(&self.cx, &mut facts, broken, self.status, self.grpc_status);
         let facts = &*facts;
         let flags =
             facts.reasons.iter().fold(ResponseFlags::NONE, |flags, reason| flags.with(labels::flag(*reason)));

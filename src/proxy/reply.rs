@@ -99,12 +99,13 @@ fn panicked(worker: &Worker, panic: &(dyn std::any::Any + Send)) -> Error {
 /// The answer to a failure, and what the record will say of it.
 pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
     let reason = error.reason();
-    let grpc = {
+    let (grpc, id) = {
         let mut facts = cx.facts.borrow_mut();
         facts.reasons.push(reason);
         if let Some(cause) = error.cause() {
             facts.upstream_failure = Some(cause.into());
         }
+        facts.records.extend(error.decided().cloned());
         let matched = cx.matched().map(|matched| matched.origin.clone());
         facts.records.push(Record {
             layer: "reply",
@@ -112,9 +113,9 @@ pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
             because: error.to_string().into(),
             ruling: None,
         });
-        facts.grpc
+        (facts.grpc, facts.refused_by())
     };
-    let message = message(error);
+    let message = format!("{} (decision {id})", message(error));
     let mut response =
         if grpc { grpc_answer(reason, &message) } else { http_answer(reason.status(), message) };
     // What is left of a body that is too long is not read.
@@ -126,6 +127,10 @@ pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
 
 /// What the caller reads: the reason in Envoy's words, and what we know beyond it. Causes stay in our log.
 fn message(error: &Error) -> String {
+    if matches!(error.reason(), Reason::AccessDenied | Reason::AccessRevoked) {
+        // As for a request that a policy refuses: which one is not for the caller to know.
+        return "RBAC: access denied".to_owned();
+    }
     let reason = error.reason().details();
     let reason = reason.split_once('{').map_or(reason, |(_, inner)| inner.trim_end_matches('}'));
     match error.detail_str() {

@@ -7,11 +7,12 @@
 
 mod judge;
 
+use super::audit;
 use super::connection::Door;
 use super::record::Activity;
 use super::worker::{Tunnel, Worker};
 use crate::snapshot::Snapshot;
-use filter_api::{ConnectionFacts, Reason};
+use filter_api::{ConnectionFacts, Error, Reason};
 use judge::Refused;
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
@@ -110,7 +111,7 @@ impl Worker {
             match open.refusal(&self, &snapshot) {
                 Some(refused) => {
                     self.count_revoked();
-                    open.end(refused);
+                    open.end(&self, refused);
                 }
                 // The policy was taken back meanwhile, or the exchange is over.
                 None => open.doom(false),
@@ -127,16 +128,17 @@ impl Open {
         }
     }
 
-    fn end(self, refused: Refused) {
+    fn end(self, worker: &Worker, refused: Refused) {
         let details = format!("{}{{{}}}", Reason::AccessRevoked.details(), refused.details);
         match self {
             Self::Connection(tunnel, door) => {
                 tracing::debug!(remote = %door.facts.remote, why = %refused.record.because, "a TCP connection is revoked");
-                tunnel.revoke(&details);
+                tunnel.revoke(Error::new(Reason::AccessRevoked).detail(details).record(refused.record));
             }
             Self::Request(activity, door) => {
                 tracing::debug!(remote = %door.facts.remote, why = %refused.record.because, "a request is revoked");
                 if let Some(cx) = activity.cx() {
+                    audit::revoked(worker, &cx);
                     let mut facts = cx.facts.borrow_mut();
                     facts.records.push(refused.record);
                     facts.details = Some(details.into());

@@ -1,6 +1,7 @@
 //! The stack: one typed expression, outermost layer first. Its order never changes; what a port or a route wants from a filter is data.
 
 use super::admit::AdmitLayer;
+use super::audit::PassLayer;
 use super::edge::EdgeLayer;
 use super::record::{RecordLayer, Recorded};
 use super::reply::ReplyLayer;
@@ -35,6 +36,8 @@ macro_rules! stack {
             .layer(FilterLayer::<Jwt>::new(filters::port::jwt))
             .layer(FilterLayer::<Authorization>::new(filters::port::authorization))
             .layer(FilterLayer::<Access>::new(filters::port::access))
+            // What was let in and is recorded goes no further without a place for its record.
+            .layer(PassLayer::new(worker.clone()))
             .layer(CheckLayer::new(worker.clone(), route::check))
             $(.layer($after_route))?
             .layer(FilterLayer::<Transform>::new(filters::route::transform))

@@ -1,5 +1,6 @@
 //! Connections that are carried as bytes.
 
+use super::audit;
 use super::carried::Carried;
 use super::cluster::Picked;
 use super::connection::Io;
@@ -12,7 +13,7 @@ use crate::snapshot::{Destination, Resource, Tcp};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{Protocol, TCP};
-use filter_api::{ConnectionFacts, Error, Observers, Outcome, Reason};
+use filter_api::{ConnectionFacts, DecisionId, Error, Observers, Outcome, Reason};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
@@ -37,7 +38,7 @@ pub(super) async fn serve(
     tunnel: &Tunnel,
     facts: &Arc<ConnectionFacts>,
     chain: &Tcp,
-    io: Io,
+    mut io: Io,
 ) {
     let started = Instant::now();
     let flow = Rc::new(Flow::new(chain.mesh.idle_timeout));
@@ -45,15 +46,22 @@ pub(super) async fn serve(
     let mut upstream_host = None;
     let mut upstream_local = None;
     let mut failure = None;
+    let mut opened = false;
     let destination = chain.pick(worker.random()).cloned();
     let result = async {
         admitted = filters::on_connection(&chain.port, facts).inspect_err(|error| {
             worker.count_limit(error.reason());
         })?;
-        let (destination, stream, picked) = tokio::select! {
-            opened = open(worker, destination.as_ref(), facts) => opened?,
-            why = tunnel.ended() => return Err(why),
+        let place = if chain.mesh.audited { audit::admit(worker, tunnel).await? } else { None };
+        let found = tokio::select! {
+            found = open(worker, destination.as_ref(), facts) => found,
+            why = tunnel.ended() => Err(why),
         };
+        let reached = found.as_ref().map(|(_, _, picked)| picked.target.socket());
+        let cluster = destination.as_ref().map(|destination| &destination.cluster_name);
+        audit::admitted(place, (facts, started), cluster, reached);
+        let (destination, stream, picked) = found?;
+        opened = true;
         upstream_host = picked.target.socket();
         upstream_local = stream.local_address();
         let idle =
@@ -68,18 +76,30 @@ pub(super) async fn serve(
             |labels| worker.metrics.connection(&TCP, &labels),
         );
         let _carried = Carried::new(worker, series, flow.clone());
-        copy_both(io, stream, &flow, tunnel).await
+        copy_both(&mut io, stream, &flow, tunnel).await
     }
     .await;
+    tunnel.is_over();
     let error = result.err();
     if let Some(error) = &error {
         failure = error.cause();
         tracing::debug!(listener = %facts.listener, remote = %facts.remote, %error, "a TCP connection failed");
     }
     let reason = error.as_ref().map(Error::reason);
+    let cluster = destination.as_ref().map(|destination| &destination.cluster_name);
+    let by_us = error.as_ref().filter(|error| !opened || error.reason() == Reason::AccessRevoked);
+    let refused = by_us.map(|error| worker.note_connection(facts, cluster, error));
+    // Only now: whoever sees it closed may ask why.
+    drop(io);
     filters::ended(admitted, reason.map_or(Outcome::Complete, Outcome::Reset), flow.received() + flow.sent());
+    let decided = error.as_ref().and_then(Error::decided);
+    let of_policy = |error: &&Error| matches!(error.reason(), Reason::AccessDenied | Reason::AccessRevoked);
+    if let Some(error) = error.as_ref().filter(of_policy)
+        && chain.mesh.audited
+    {
+        audit::refused(worker, tunnel, facts, error, (refused, started)).await;
+    }
     if worker.logs() {
-        let cluster = destination.as_ref().map(|destination| &*destination.cluster_name);
         let duration = started.elapsed();
         let record = access_log::Record {
             start: SystemTime::now() - duration,
@@ -91,12 +111,14 @@ pub(super) async fn serve(
             bytes_received: flow.received(),
             bytes_sent: flow.sent(),
             upstream_host,
-            cluster,
+            cluster: cluster.map(|name| &**name),
             upstream_local,
             downstream_local: Some(facts.local),
             downstream_remote: Some(facts.remote),
             downstream_direct: Some(facts.direct_remote),
             server_name: facts.server_name.as_deref(),
+            decision: refused.as_ref().map(DecisionId::as_str),
+            decision_reason: decided.map(|record| &*record.because),
             ..access_log::Record::default()
         };
         worker.log(record, &[], &[]);

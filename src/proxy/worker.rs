@@ -26,6 +26,7 @@ use super::xfcc;
 use crate::identity::Keyring;
 use crate::mesh::{Direction, Name};
 use crate::snapshot::{Cluster, Snapshot};
+use crate::telemetry::audit::Auditor;
 use crate::telemetry::metrics::WorkerMetrics;
 use filter_api::Request;
 use logs::Logs;
@@ -80,6 +81,7 @@ pub(crate) struct Worker {
     clusters: RefCell<FxHashMap<u32, Arc<Cluster>>>,
     tunnels: Rc<Tunnels>,
     pub(super) counts: super::counts::Counts,
+    pub(super) memory: super::decisions::Memory,
 }
 
 /// Events of sockets that are taken from the kernel at a time. What a few dozen connections have read is written again while it is still in
@@ -146,6 +148,7 @@ impl Worker {
         let worker = Self {
             labels: LabelCache::new(shared.registry(), &snapshot.mesh.node),
             counts: super::counts::Counts::new(&metrics),
+            memory: super::decisions::Memory::new(shared.decisions().ring(), shared.reporting()),
             metrics,
             pools: Pools::default(),
             epoch: Cell::new(0),
@@ -169,6 +172,12 @@ impl Worker {
     /// The key material of the process.
     pub(crate) fn keyring(&self) -> &Keyring {
         self.shared.keyring()
+    }
+
+    /// The audit of the process.
+    #[inline]
+    pub(crate) fn auditor(&self) -> &Auditor {
+        self.shared.auditor()
     }
 
     /// The snapshot in force. Cheap: a number is compared, and only a new one is fetched.
@@ -195,6 +204,7 @@ impl Worker {
         self.metrics.forget_stale();
         self.labels.retain(&snapshot.mesh.node, |cluster| clusters.contains_key(&cluster));
         *self.clusters.borrow_mut() = clusters;
+        self.reconcile_memory(self.shared.reporting());
         self.reconcile_logs();
         // A connection whose listener or chain is gone hears of it here, not only with its next request.
         for conn in &*self.conns.borrow() {

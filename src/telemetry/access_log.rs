@@ -3,7 +3,7 @@
 //! A format is compiled once; a line is written from borrowed fields into a buffer that is used again.
 
 mod compile;
-mod escape;
+pub(in crate::telemetry) mod escape;
 mod operator;
 mod time_format;
 
@@ -161,6 +161,10 @@ pub struct Record<'a> {
     pub trace_id: Option<&'a str>,
     /// Number of the downstream connection.
     pub connection_id: Option<u64>,
+    /// Id of the decision to refuse.
+    pub decision: Option<&'a str>,
+    /// That decision in words: policy, rule, clause.
+    pub decision_reason: Option<&'a str>,
 }
 
 /// Where a line finds header values: the whole head, or the few values that were kept of it.
@@ -384,6 +388,8 @@ impl Default for Record<'_> {
             tls_version: None,
             trace_id: None,
             connection_id: None,
+            decision: None,
+            decision_reason: None,
         }
     }
 }

@@ -28,6 +28,15 @@ impl Timestamps {
         out.push(b'Z');
     }
 
+    /// Appends `time` in UTC with nanoseconds (RFC 3339).
+    pub fn write_nanos(&mut self, time: SystemTime, out: &mut Vec<u8>) {
+        let since = since_epoch(time);
+        self.write_second(since.as_secs(), out);
+        out.push(b'.');
+        push_padded(u64::from(since.subsec_nanos()), 9, out);
+        out.push(b'Z');
+    }
+
     fn write_second(&mut self, second: u64, out: &mut Vec<u8>) {
         if self.second != Some(second) {
             self.second = Some(second);

@@ -20,6 +20,7 @@ pub mod client;
 pub mod frames;
 pub mod issuer;
 pub mod objects;
+pub mod provider;
 pub mod proxy;
 pub mod raw;
 pub mod upstream;

@@ -101,7 +101,7 @@ where
     }
     let Some(settings) = slots.share(slot) else { return Err(misplaced::<F>()) };
     match F::on_connection(&settings, connection) {
-        Verdict::Continue(state) if F::AFTER && F::ENDS => {
+        Verdict::Continue(state) if F::AFTER && F::ENDS && F::stays(&state) => {
             admitted.push(Box::new(Ending::<F> { settings, state: Some(state) }));
         }
         Verdict::Continue(_) => {}
@@ -175,7 +175,7 @@ where
 {
     #[inline]
     fn go_on(service: &mut S, request: Request, cx: Cx, slot: Slot<F>, state: F::State) -> Self {
-        if !F::AFTER {
+        if !F::AFTER || !F::stays(&state) {
             return Self::Pass { inner: service.call(request) };
         }
         // Before the call: if that panics, the end is told all the same.

@@ -1,6 +1,7 @@
 //! What the stack knows of a request: facts, the matched route, the decisions so far.
 
-use crate::{Origin, Reason, Slots, TlsFacts, Token};
+use crate::calls::{Answered, Call, Caller, Calls};
+use crate::{DecisionId, Error, Origin, Reason, Slots, TlsFacts, Token};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ pub struct Context {
     pub chain: Arc<dyn Any + Send + Sync>,
     /// What layers found out, read by the record at the end.
     pub facts: RefCell<Facts>,
+    caller: Caller,
     matched: OnceCell<Matched>,
     held: RefCell<SmallVec<[Box<dyn Any>; 1]>>,
 }
@@ -90,6 +92,12 @@ pub struct Facts {
     pub method: Option<http::Method>,
     /// Canonical target, before any rewrite.
     pub target: Option<http::Uri>,
+    /// The host that the request is for, where an audit may want it.
+    pub host: Option<http::HeaderValue>,
+    /// `x-request-id`, where an audit may want it.
+    pub request_id: Option<http::HeaderValue>,
+    /// A place in the audit that was taken for this request; known to the audit alone.
+    pub audit: Option<Box<dyn Any>>,
     /// The request headers that the record will want: the upstream takes the others with it.
     pub kept_headers: SmallVec<[Option<http::HeaderValue>; 5]>,
     /// The target as it came, when a rewrite changed it.
@@ -114,6 +122,8 @@ pub struct Facts {
     pub reasons: SmallVec<[Reason; 2]>,
     /// Envoy's `response_code_details`, when it is more than the reason's own.
     pub details: Option<Cow<'static, str>>,
+    /// Names the decision to refuse, where we did: see [`Facts::refused_by`].
+    pub decision: Option<DecisionId>,
     /// Decisions that changed the outcome, for log and `explain`.
     pub records: SmallVec<[Record; 1]>,
     /// Why the connection may not be used any more: it was opened under rules that do not hold now.
@@ -157,12 +167,16 @@ pub struct Ruling {
 pub enum Effect {
     /// The request was refused.
     Denied,
+    /// A provider was asked and let it pass, or its failure did.
+    Allowed,
     /// The request was noted, and went on.
     Audited,
     /// A policy on trial would have refused it.
     WouldDeny,
     /// A policy on trial would have let it pass.
     WouldAllow,
+    /// A policy on trial would have asked its provider.
+    WouldAsk,
 }
 
 /// A clause of a rule that did not hold. Bounded, and without secrets: of headers and claims it says how long they are.
@@ -179,7 +193,19 @@ pub struct FailedClause {
 impl Effect {
     /// True when it changed nothing.
     pub fn is_shadow(self) -> bool {
-        matches!(self, Self::WouldDeny | Self::WouldAllow)
+        matches!(self, Self::WouldDeny | Self::WouldAllow | Self::WouldAsk)
+    }
+
+    /// As in metrics and dumps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Audited => "audited",
+            Self::WouldDeny => "would_deny",
+            Self::WouldAllow => "would_allow",
+            Self::WouldAsk => "would_ask",
+            Self::Allowed => "allowed",
+        }
     }
 }
 
@@ -190,12 +216,32 @@ pub struct Meter(AtomicU64);
 impl Cx {
     /// The context of a request that has just arrived.
     pub fn new(connection: Arc<ConnectionFacts>, port: Slots, chain: Arc<dyn Any + Send + Sync>) -> Self {
+        Self::of(connection, port, chain, Caller(None))
+    }
+
+    /// The same, of a request whose filters may call clusters of the mesh.
+    pub fn calling(
+        connection: Arc<ConnectionFacts>,
+        port: Slots,
+        chain: Arc<dyn Any + Send + Sync>,
+        calls: Rc<dyn Calls>,
+    ) -> Self {
+        Self::of(connection, port, chain, Caller(Some(calls)))
+    }
+
+    fn of(
+        connection: Arc<ConnectionFacts>,
+        port: Slots,
+        chain: Arc<dyn Any + Send + Sync>,
+        caller: Caller,
+    ) -> Self {
         Self(Rc::new(Context {
             started: Instant::now(),
             connection,
             port,
             chain,
             facts: RefCell::default(),
+            caller,
             matched: OnceCell::new(),
             held: RefCell::default(),
         }))
@@ -204,6 +250,20 @@ impl Cx {
     /// Keeps something until the exchange is over: a connection that goes back to its pool, a permit.
     pub fn hold(&self, thing: Box<dyn Any>) {
         self.0.held.borrow_mut().push(thing);
+    }
+
+    /// Sends a request of our own to a cluster.
+    ///
+    /// # Errors
+    ///
+    /// As [`Calls::call`]; [`Reason::Internal`] where the exchange is on no worker.
+    pub fn call(&self, call: Call) -> Answered {
+        match &self.0.caller.0 {
+            Some(calls) => calls.clone().call(call),
+            None => Box::pin(std::future::ready(Err(
+                Error::new(Reason::Internal).detail("nobody makes calls for this exchange")
+            ))),
+        }
     }
 
     /// The matched route, once the route layer has run.

@@ -1,5 +1,6 @@
 //! Why an exchange failed: whose fault it is, what was sent, whether a retry is safe.
 
+use crate::Record;
 use http::StatusCode;
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +16,7 @@ struct Failure {
     close: bool,
     detail: Cow<'static, str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    record: Option<Box<Record>>,
 }
 
 /// Whose fault a failure is.
@@ -113,10 +115,16 @@ reasons! {
     AccessDenied: "-", FORBIDDEN, 7, Downstream, "rbac_access_denied";
     /// A policy that revokes what is open allows it no more (`session.revokeExisting`).
     AccessRevoked: "-", FORBIDDEN, 7, Downstream, "access_revoked";
+    /// A provider of external authorization refuses the request.
+    ExternalDenied: "UAEX", FORBIDDEN, 7, Downstream, "ext_authz_denied";
+    /// A provider of external authorization could not be asked, and the policy refuses then.
+    ExternalFailed: "UAEX", FORBIDDEN, 7, Upstream, "ext_authz_error";
     /// The request would come back to this proxy.
     Loop: "NR", LOOP_DETECTED, 14, Downstream, "loop_detected";
     /// We are shutting down or over a limit of our own.
     Overload: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "overload";
+    /// The request needs a record in the audit, and that cannot be written. It was not sent: 503, as the caller did nothing wrong and may come again.
+    AuditUnavailable: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "audit_unavailable";
     /// A defect of ours: the request was lost, the process goes on.
     Internal: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "internal_error";
 }
@@ -131,6 +139,7 @@ impl Error {
             close: false,
             detail: Cow::Borrowed(""),
             source: None,
+            record: None,
         }))
     }
 
@@ -143,6 +152,12 @@ impl Error {
     /// Keeps the cause for the log.
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says which rule of a policy refuses a connection. The caller does not hear of it.
+    pub fn record(mut self, record: Record) -> Self {
+        self.0.record = Some(Box::new(record));
         self
     }
 
@@ -187,6 +202,11 @@ impl Error {
     /// What to tell the caller; empty when the reason says it all.
     pub fn detail_str(&self) -> &str {
         &self.0.detail
+    }
+
+    /// Which rule of a policy refuses.
+    pub fn decided(&self) -> Option<&Record> {
+        self.0.record.as_deref()
     }
 
     /// The cause in words, for the log's transport failure field.

@@ -63,8 +63,14 @@ pub trait Filter: Spec {
     /// Changes a response, also one that an inner layer made. Failures do not come here: the answer to them is made outside.
     fn on_response(_settings: &[Self::Compiled], _state: &mut Self::State, _response: &mut Response) {}
 
+    /// Whether the response or the end of this exchange is of interest, when `AFTER` is true: what lets most requests go on without a second
+    /// look costs them nothing by it.
+    fn stays(_state: &Self::State) -> bool {
+        true
+    }
+
     /// Called exactly once after `on_request` or `on_connection` let it go on: at the end of the response, on failure, and when the exchange is dropped.
-    /// Not called when the filter itself replied or failed, nor when it was dropped while it waited.
+    /// Not called when the filter itself replied or failed, when it does not stay, nor when it was dropped while it waited.
     fn on_end(_settings: &[Self::Compiled], _state: Self::State, _end: &End<'_>) {}
 }
 

@@ -7,7 +7,9 @@
 
 mod adapter;
 mod body;
+mod calls;
 mod context;
+mod decision;
 mod end;
 mod error;
 mod filter;
@@ -20,9 +22,11 @@ mod trace;
 
 pub use adapter::{FilterFuture, FilterLayer, FilterService, admit};
 pub use body::{Body, BoxBody, H2Body};
+pub use calls::{Answer, Answered, Call, Calls};
 pub use context::{
     ConnectionFacts, Context, Cx, Effect, Facts, FailedClause, Matched, Meter, Protocol, Record, Ruling,
 };
+pub use decision::{DecisionId, NoDecisionId, refusal};
 pub use end::{End, Observer, Observers, Outcome};
 pub use error::{Error, Fault, Reason};
 pub use filter::{Filter, Next, Place as FilterPlace, Spec, Step, Verdict};

@@ -41,7 +41,7 @@ const WAYS: [(&str, Differ); 5] = [
     }),
 ];
 
-fn compile(count: usize, rule: Differ) -> Compiled {
+fn compile(count: usize, rule: Differ) -> Arc<Compiled> {
     let policy = Policy {
         namespace: "shop".into(),
         name: "bench".into(),

@@ -72,7 +72,8 @@ impl Filter for Access {
             compiled.settle(&decision, now);
             if let Verdict::Refused(refusal) = &decision.verdict {
                 compiled.settle_refused(&decision, now);
-                return Admission::Refuse(Error::new(Reason::AccessDenied).detail(refusal.details()));
+                let error = Error::new(Reason::AccessDenied).detail(refusal.details());
+                return Admission::Refuse(error.record(refusal.record()));
             }
         }
         Admission::Continue(())

@@ -56,7 +56,7 @@ impl Compiler<'_> {
     }
 
     fn check_custom(&mut self) {
-        if let Action::Custom { provider } = &self.policy.action {
+        if let Action::Custom { provider, .. } = &self.policy.action {
             if provider.is_empty() {
                 self.fault("provider.name", "is empty", "name a provider of the mesh configuration");
             }

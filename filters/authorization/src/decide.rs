@@ -2,10 +2,11 @@
 
 use crate::attributes::{Attributes, View};
 use crate::compile::{self, Fault};
+use crate::custom::{Ask, Asker, Terms};
 use crate::engine::Engine;
 use crate::rule::{Rule, Sense};
 use crate::settings::{Action, DestinationPort, Policy, Settings};
-use filter_api::{Origin, Trace, TraceStep};
+use filter_api::{Keep, Origin, Trace, TraceStep};
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -15,11 +16,14 @@ pub struct Compiled {
     policies: Vec<Named>,
     port: DestinationPort,
     custom: Option<Engine>,
+    /// Who is asked where a CUSTOM rule holds; else why nobody can be.
+    asker: Result<Asker, Box<str>>,
     deny: Option<Engine>,
     allow: Option<Engine>,
     audit: Option<Engine>,
     shadow_deny: Option<Engine>,
     shadow_allow: Option<Engine>,
+    shadow_custom: Option<Engine>,
 }
 
 /// What is told of a policy.
@@ -32,6 +36,7 @@ struct Named {
     envoy_name: Box<str>,
     /// The provider of a CUSTOM policy.
     provider: Option<Box<str>>,
+    terms: Terms,
     closed: Option<Box<str>>,
 }
 
@@ -51,6 +56,8 @@ pub struct Decision<'c> {
 pub enum Outcome<'c> {
     /// It may. The ALLOW rule that says so; `None` when there are no ALLOW policies.
     Allowed(Option<RuleRef<'c>>),
+    /// A provider has to be asked. If it allows, [`decide_after`] says the rest.
+    Ask(Ask<'c>),
     /// It may not.
     Denied(Denial<'c>),
 }
@@ -60,8 +67,8 @@ pub enum Outcome<'c> {
 pub enum Denial<'c> {
     /// A DENY rule holds.
     Rule(RuleRef<'c>),
-    /// A CUSTOM rule holds, whose provider cannot be asked.
-    Custom(RuleRef<'c>),
+    /// A CUSTOM rule holds, whose provider cannot be asked; why.
+    Custom(RuleRef<'c>, &'c str),
     /// There are ALLOW policies, and no rule of them holds. The rule that came nearest.
     NoRule(Option<Nearest<'c>>),
     /// It cannot be judged; why.
@@ -81,11 +88,22 @@ pub struct Nearest<'c> {
     pub actual: String,
 }
 
+/// Which policies on trial a shadow is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShadowOf {
+    /// ALLOW policies.
+    Allow,
+    /// DENY policies.
+    Deny,
+    /// CUSTOM policies. Their provider is not asked: it would delay requests.
+    Custom,
+}
+
 /// What a policy on trial (`istio.io/dry-run`) would have done.
 #[derive(Debug)]
 pub struct Shadow<'c> {
-    /// True for ALLOW policies, false for DENY and CUSTOM policies.
-    pub of_allow: bool,
+    /// Of which policies: ALLOW, DENY or CUSTOM.
+    pub of: ShadowOf,
     /// The rule that holds.
     pub rule: Option<RuleRef<'c>>,
 }
@@ -106,17 +124,35 @@ pub fn decide<'c>(
     trace: &mut impl Trace,
 ) -> Decision<'c> {
     let view = View::new(attributes, compiled.port);
-    let mut asked = Asked { compiled, view: &view, listening: listens(compiled, trace) };
+    let listening = listens(trace, || match compiled.policies.len() {
+        1 => "1 authorization policy is in force".to_owned(),
+        count => format!("{count} authorization policies are in force"),
+    });
+    let mut asked = Asked { compiled, view: &view, listening };
     let audited = asked.first(compiled.audit.as_ref(), "AUDIT", trace);
     let mut shadows = SmallVec::new();
-    for (engine, words, of_allow) in
-        [(&compiled.shadow_deny, "dry-run DENY", false), (&compiled.shadow_allow, "dry-run ALLOW", true)]
-    {
+    for (engine, words, of) in [
+        (&compiled.shadow_custom, "dry-run CUSTOM", ShadowOf::Custom),
+        (&compiled.shadow_deny, "dry-run DENY", ShadowOf::Deny),
+        (&compiled.shadow_allow, "dry-run ALLOW", ShadowOf::Allow),
+    ] {
         if engine.is_some() {
-            shadows.push(Shadow { of_allow, rule: asked.first(engine.as_ref(), words, trace) });
+            shadows.push(Shadow { of, rule: asked.first(engine.as_ref(), words, trace) });
         }
     }
     Decision { outcome: asked.outcome(trace), audited, shadows }
+}
+
+/// The same once the provider allows: what DENY and ALLOW policies say of the request as the provider left it. Never an [`Outcome::Ask`].
+pub fn decide_after<'c>(
+    compiled: &'c Compiled,
+    attributes: &Attributes<'_>,
+    trace: &mut impl Trace,
+) -> Outcome<'c> {
+    let view = View::new(attributes, compiled.port);
+    let listening = listens(trace, || "if the provider lets it pass:".to_owned());
+    let mut asked = Asked { compiled, view: &view, listening };
+    asked.after_custom(trace)
 }
 
 struct Asked<'c, 'v> {
@@ -126,15 +162,11 @@ struct Asked<'c, 'v> {
 }
 
 /// The first step of a trace; tells whether somebody listens.
-fn listens(compiled: &Compiled, trace: &mut impl Trace) -> bool {
+fn listens(trace: &mut impl Trace, because: impl FnOnce() -> String) -> bool {
     let mut listening = false;
     trace.step(|| {
         listening = true;
-        let because = match compiled.policies.len() {
-            1 => "1 authorization policy is in force".to_owned(),
-            count => format!("{count} authorization policies are in force"),
-        };
-        TraceStep { origin: Origin::BUILT_IN, held: true, because }
+        TraceStep { origin: Origin::BUILT_IN, held: true, because: because() }
     });
     listening
 }
@@ -146,8 +178,22 @@ impl<'c> Asked<'c, '_> {
             return Outcome::Denied(Denial::Unjudged("the request target is no path"));
         }
         if let Some(rule) = self.first(self.compiled.custom.as_ref(), "CUSTOM", trace) {
-            return Outcome::Denied(Denial::Custom(rule));
+            return self.custom(rule);
         }
+        self.after_custom(trace)
+    }
+
+    fn custom(&self, rule: RuleRef<'c>) -> Outcome<'c> {
+        match &self.compiled.asker {
+            _ if self.view.request.is_none() => {
+                Outcome::Denied(Denial::Custom(rule, "providers are asked about requests of HTTP alone"))
+            }
+            Ok(asker) => Outcome::Ask(Ask { rule, asker, terms: &rule.policy.terms }),
+            Err(why) => Outcome::Denied(Denial::Custom(rule, why)),
+        }
+    }
+
+    fn after_custom(&mut self, trace: &mut impl Trace) -> Outcome<'c> {
         if let Some(rule) = self.first(self.compiled.deny.as_ref(), "DENY", trace) {
             return Outcome::Denied(Denial::Rule(rule));
         }
@@ -212,10 +258,10 @@ pub(crate) fn is_path(view: &View<'_>) -> bool {
 
 impl Compiled {
     /// Compiles policies. The error names the policy and the field, and says what to write instead.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+    pub(crate) fn new(settings: &Settings, keep: &Keep) -> Result<Self, String> {
         let mut faults = Vec::new();
-        let mut rules: [Option<Vec<Rule>>; 6] = Default::default();
-        let [custom, deny, allow, audit, shadow_deny, shadow_allow] = &mut rules;
+        let mut rules: [Option<Vec<Rule>>; 7] = Default::default();
+        let [custom, deny, allow, audit, shadow_deny, shadow_allow, shadow_custom] = &mut rules;
         for (number, policy) in settings.policies.iter().enumerate() {
             let compiled = compile::rules(policy, number, &mut faults);
             if let Some(Fault { field, message, hint }) = faults.first() {
@@ -225,17 +271,19 @@ impl Compiled {
                 (Action::Allow, false) => &mut *allow,
                 (Action::Allow, true) => &mut *shadow_allow,
                 (Action::Deny, false) => &mut *deny,
-                (Action::Deny | Action::Custom { .. }, true) => &mut *shadow_deny,
+                (Action::Deny, true) => &mut *shadow_deny,
+                (Action::Custom { .. }, true) => &mut *shadow_custom,
                 (Action::Custom { .. }, false) => &mut *custom,
                 (Action::Audit, _) => &mut *audit,
             };
             group.get_or_insert_default().extend(compiled);
         }
-        let [custom, deny, allow, audit, shadow_deny, shadow_allow] = rules;
+        let [custom, deny, allow, audit, shadow_deny, shadow_allow, shadow_custom] = rules;
         let objects = |rules: Option<Vec<Rule>>| rules.map(|rules| Engine::new(rules, Sense::Objects));
         let allows = |rules: Option<Vec<Rule>>| rules.map(|rules| Engine::new(rules, Sense::Allows));
         Ok(Self {
-            policies: settings.policies.iter().map(Named::new).collect(),
+            policies: settings.policies.iter().map(|policy| Named::new(policy, settings, keep)).collect(),
+            asker: Asker::of(settings, keep),
             port: settings.destination_port,
             custom: objects(custom),
             deny: objects(deny),
@@ -243,6 +291,7 @@ impl Compiled {
             audit: objects(audit),
             shadow_deny: objects(shadow_deny),
             shadow_allow: allows(shadow_allow),
+            shadow_custom: objects(shadow_custom),
         })
     }
 
@@ -269,9 +318,8 @@ impl Compiled {
     }
 
     fn engines(&self) -> impl Iterator<Item = &Engine> {
-        [&self.custom, &self.deny, &self.allow, &self.audit, &self.shadow_deny, &self.shadow_allow]
-            .into_iter()
-            .flatten()
+        let shadows = [&self.shadow_deny, &self.shadow_allow, &self.shadow_custom];
+        [&self.custom, &self.deny, &self.allow, &self.audit].into_iter().chain(shadows).flatten()
     }
 
     fn refer<'c>(&'c self, rule: &'c Rule) -> Option<RuleRef<'c>> {
@@ -280,16 +328,17 @@ impl Compiled {
 }
 
 impl Named {
-    fn new(policy: &Policy) -> Self {
+    fn new(policy: &Policy, settings: &Settings, keep: &Keep) -> Self {
         let (namespace, name) = (&policy.namespace, &policy.name);
         Self {
             origin: policy.origin.clone(),
             name: format!("{namespace}/{name}").into(),
             envoy_name: format!("ns[{namespace}]-policy[{name}]").into(),
             provider: match &policy.action {
-                Action::Custom { provider } => Some(provider.as_str().into()),
+                Action::Custom { provider, .. } => Some(provider.as_str().into()),
                 _ => None,
             },
+            terms: Terms::new(&policy.action, settings, keep),
             closed: policy.closed.as_deref().map(Into::into),
         }
     }

@@ -11,13 +11,17 @@
 //! - a header of nearly that name (`x_user` for `x-user`) can make DENY act, never ALLOW;
 //! - a host without a port in a policy means that host at any port;
 //! - `{*}` and `{**}` in paths take any byte;
-//! - a CUSTOM rule that holds refuses, until providers can be asked.
+//! - a provider whose answer cannot be followed refuses, whatever its `failOpen` says (see `custom.rs`).
+//!
+//! CUSTOM rules send a request to a provider, over gRPC or HTTP, and wait for its verdict. Connections that are no HTTP are refused where such a rule
+//! holds.
 
 pub mod access;
 mod answer;
 mod attributes;
 mod clause;
 mod compile;
+mod custom;
 mod decide;
 mod engine;
 mod fuzz;
@@ -34,13 +38,21 @@ mod user;
 
 pub use attributes::{Attributes, HeadersUnknown, RequestAttributes};
 pub use compile::{Fault, check};
-pub use decide::{Compiled, Decision, Denial, Nearest, Outcome, RuleRef, Shadow, decide};
-pub use fuzz::fuzz_paths;
+pub use custom::{
+    Ask, BodyInCheck, Change, Custom, Failures, HttpCheck, OnFailure, Protocol as ProviderProtocol, Provider,
+    ProviderCounts, check_provider,
+};
+pub use decide::{
+    Compiled, Decision, Denial, Nearest, Outcome, RuleRef, Shadow, ShadowOf, decide, decide_after,
+};
+pub use fuzz::{fuzz_check_response, fuzz_paths};
 pub use settings::{Action, Condition, DestinationPort, Operation, Policy, Rule, Settings, Source};
 
 use filter_api::{
-    ConnectionFacts, Error, Filter, FilterPlace, NoTrace, Protocol, Reason, Request, Spec, Step, Verdict,
+    ConnectionFacts, Error, Filter, FilterPlace, Keep, NoTrace, Protocol, Reason, Request, Response, Spec,
+    Step, Verdict,
 };
+use std::sync::Arc;
 
 /// The filter. See the crate's documentation.
 #[derive(Debug)]
@@ -49,34 +61,43 @@ pub struct Authorization;
 impl Spec for Authorization {
     const NAME: &'static str = "authorization";
     type Settings = Settings;
-    type Compiled = Compiled;
+    // Shared with the requests that wait for a provider.
+    type Compiled = Arc<Compiled>;
 
-    fn compile(settings: &Settings, _: &filter_api::Keep) -> Result<Compiled, String> {
-        Compiled::new(settings)
+    fn compile(settings: &Settings, keep: &Keep) -> Result<Arc<Compiled>, String> {
+        Compiled::new(settings, keep).map(Arc::new)
     }
 }
 
 impl Filter for Authorization {
     const PLACE: FilterPlace = FilterPlace::Port;
-    const AFTER: bool = false;
-    type State = ();
+    const AFTER: bool = true;
+    const ENDS: bool = false;
+    /// What a provider gives to the response.
+    type State = Option<Box<[Change]>>;
 
     /// Judges a connection that is no HTTP by the rules that speak of connections. The requests of HTTP are judged one by one.
-    fn on_connection(settings: &[Compiled], connection: &ConnectionFacts) -> Verdict<()> {
+    fn on_connection(settings: &[Arc<Compiled>], connection: &ConnectionFacts) -> Verdict<Self::State> {
         if matches!(connection.protocol, Protocol::Http1 | Protocol::Http2) {
-            return Verdict::Continue(());
+            return Verdict::Continue(None);
         }
         let attributes = Attributes::of_connection(connection);
         for compiled in settings {
-            if let Outcome::Denied(denial) = decide(compiled, &attributes, &mut NoTrace).outcome {
-                return Verdict::Refuse(Error::new(Reason::AccessDenied).detail(denial.details()));
-            }
+            let (details, record) = match decide(compiled, &attributes, &mut NoTrace).outcome {
+                Outcome::Allowed(_) => continue,
+                Outcome::Denied(denial) => (denial.details(), answer::recorded(&denial)),
+                Outcome::Ask(ask) => {
+                    let denial = Denial::Custom(ask.rule, "it is asked about HTTP alone");
+                    (Reason::ExternalFailed.details().to_owned(), answer::recorded(&denial))
+                }
+            };
+            return Verdict::Refuse(Error::new(Reason::AccessDenied).detail(details).record(record));
         }
-        Verdict::Continue(())
+        Verdict::Continue(None)
     }
 
     /// Several lists of policies have to allow a request, each for itself.
-    fn on_request(settings: &[Compiled], request: Request) -> Step<()> {
+    fn on_request(settings: &[Arc<Compiled>], request: Request) -> Step<Self::State> {
         let cx = &request.cx;
         let (client, token) = {
             let facts = cx.facts.borrow();
@@ -87,12 +108,25 @@ impl Filter for Authorization {
             client: client.unwrap_or_else(|| cx.connection.remote.ip()),
             request: Some(RequestAttributes { head: &request.head, token: token.as_deref() }),
         };
-        for compiled in settings {
+        for (at, compiled) in settings.iter().enumerate() {
             let decision = decide(compiled, &attributes, &mut NoTrace);
-            if let Some(response) = answer::act(&decision, cx) {
+            if matches!(decision.outcome, Outcome::Ask(_)) {
+                let lists = settings.iter().skip(at).cloned().collect();
+                return Step::Wait(Box::pin(custom::judge(request, lists)));
+            }
+            answer::note(&decision, cx);
+            if let Some(response) = answer::settle(&decision.outcome, cx) {
                 return Step::Reply(response);
             }
         }
-        Step::Continue(request, ())
+        Step::Continue(request, None)
+    }
+
+    fn stays(changes: &Self::State) -> bool {
+        changes.is_some()
+    }
+
+    fn on_response(_: &[Arc<Compiled>], changes: &mut Self::State, response: &mut Response) {
+        custom::apply(changes.as_deref().unwrap_or_default(), &mut response.head.headers);
     }
 }

@@ -1,8 +1,10 @@
 //! What a source can say: policies as Istio's AuthorizationPolicy has them.
 
+use crate::custom::{Custom, Failures};
 use filter_api::Origin;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// All policies in force at one port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -10,6 +12,8 @@ use std::sync::Arc;
 pub struct Settings {
     /// The policies, in the order in which they are tried within an action. Shared: every port of a workload has the same.
     pub policies: Arc<Vec<Policy>>,
+    /// Who decides what CUSTOM policies hold for; one for a workload, as in Istio.
+    pub custom: Option<Arc<Custom>>,
     /// Which port of the application a connection is for.
     pub destination_port: DestinationPort,
 }
@@ -56,10 +60,16 @@ pub enum Action {
     Deny,
     /// The request is recorded.
     Audit,
-    /// A provider decides. None can be asked yet, so the request is refused.
+    /// A provider decides.
     Custom {
         /// Its name in the mesh configuration.
         provider: String,
+        /// What becomes of a request without a verdict.
+        #[serde(default)]
+        failures: Failures,
+        /// How long a verdict is good for the same question; `None`: each request is asked about.
+        #[serde(default)]
+        cache: Option<Duration>,
     },
 }
 

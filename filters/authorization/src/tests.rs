@@ -159,7 +159,7 @@ fn hosts<const N: usize>(hosts: [&str; N]) -> Operation {
     Operation { hosts: texts(hosts), ..Operation::default() }
 }
 
-fn compile(policies: Vec<Policy>) -> Compiled {
+fn compile(policies: Vec<Policy>) -> Arc<Compiled> {
     let settings = Settings { policies: Arc::new(policies), ..Settings::default() };
     Authorization::compile(&settings, &Keep::default()).unwrap()
 }
@@ -199,5 +199,6 @@ fn denial<'c>(compiled: &'c Compiled, asked: &Asked) -> Denial<'c> {
     match ask(compiled, asked).outcome {
         Outcome::Denied(denial) => denial,
         Outcome::Allowed(rule) => panic!("allowed by {rule:?}"),
+        Outcome::Ask(ask) => panic!("asks {}", ask.provider()),
     }
 }

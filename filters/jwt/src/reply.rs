@@ -1,28 +1,19 @@
 //! The answer to a request whose token is refused.
 
 use crate::Refusal;
-use filter_api::{Cx, Response};
-use http::header::{CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use filter_api::{Cx, Response, refusal};
+use http::HeaderValue;
+use http::header::{HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
 
 /// Envoy's answer: 401 (403 for a token that is for others), the reason as text, and a challenge as in RFC 6750 section 3. A gRPC call gets
 /// the same as trailers only.
-pub(crate) fn refuse(refusal: Refusal, head: &Parts, cx: &Cx) -> Response {
-    cx.facts.borrow_mut().details = Some(refusal.details().into());
-    let text = HeaderValue::from_static(refusal.text());
-    if cx.facts.borrow().grpc {
-        let mut response = Response::new(StatusCode::OK);
-        let headers = &mut response.head.headers;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(refusal.grpc_status()));
-        headers.insert("grpc-message", text);
-        return response;
+pub(crate) fn refuse(why: Refusal, head: &Parts, cx: &Cx) -> Response {
+    cx.facts.borrow_mut().details = Some(why.details().into());
+    let mut response = refusal(cx, why.status(), why.grpc_status(), why.text());
+    if !cx.facts.borrow().grpc {
+        response.head.headers.insert(WWW_AUTHENTICATE, challenge(head, cx));
     }
-    let mut response = Response::new(refusal.status()).with_body(refusal.text());
-    let headers = &mut response.head.headers;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(WWW_AUTHENTICATE, challenge(head, cx));
     response
 }
 

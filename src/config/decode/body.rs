@@ -36,6 +36,7 @@ impl Decoder<'_, '_> {
             Kind::RequestAuthentication => Spec::RequestAuthentication(Box::new(self.under("spec")?)),
             Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(Box::new(self.under("spec")?)),
             Kind::AccessPolicy => Spec::AccessPolicy(Box::new(self.under("spec")?)),
+            Kind::AuditPolicy => Spec::AuditPolicy(Box::new(self.under("spec")?)),
             Kind::Telemetry => Spec::Telemetry(Box::new(self.under("spec")?)),
             Kind::Service => Spec::Service(self.under("spec")?),
             Kind::Proxy => Spec::Proxy(Box::new(self.under("spec")?)),

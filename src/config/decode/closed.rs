@@ -20,7 +20,10 @@ pub(super) fn stand_in(
 ) -> Option<Arc<Resource>> {
     let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
     let closes = match key.kind {
-        Kind::AuthorizationPolicy | Kind::RequestAuthentication | Kind::PeerAuthentication => true,
+        Kind::AuthorizationPolicy
+        | Kind::RequestAuthentication
+        | Kind::PeerAuthentication
+        | Kind::AuditPolicy => true,
         // One in shadow would have changed nothing.
         Kind::AccessPolicy => {
             let doubtful = |error: &Finding| matches!(&*error.field, "" | "spec" | "spec.mode");

@@ -20,6 +20,7 @@ use crate::config::resources::istio::{
 };
 use crate::config::resources::kubernetes::{ConfigMap, EndpointSlice, Service};
 use crate::config::resources::own::access_policy::AccessPolicy;
+use crate::config::resources::own::audit_policy::AuditPolicy;
 use crate::config::resources::proxy::Proxy;
 
 /// The fields of one kind, as a graph of types.
@@ -66,7 +67,7 @@ pub(super) fn of(kind: Kind) -> Option<&'static Shape> {
     }
     shapes! {
         VirtualService DestinationRule ServiceEntry WorkloadEntry Sidecar Gateway PeerAuthentication
-        RequestAuthentication AuthorizationPolicy AccessPolicy Telemetry Service EndpointSlice ConfigMap Proxy
+        RequestAuthentication AuthorizationPolicy AccessPolicy AuditPolicy Telemetry Service EndpointSlice ConfigMap Proxy
     }
 }
 

@@ -51,10 +51,15 @@ pub fn kind_mark(kind: Kind) -> Option<Mark> {
         Kind::LoadBalancing => warned("it would balance by latency"),
         Kind::HealthCheck => warned("it would probe endpoints"),
         Kind::Reaction => warned("it would react to metrics"),
-        Kind::AuditPolicy => refused("auditing cannot be done yet, and without it nothing would be recorded"),
         _ => return None,
     })
 }
+
+/// Requests are routed once, behind all that judges them.
+const ROUTED_AFTER: Mark = Mark::Warned {
+    would: "the route would be that of the request before the provider changed it; here it is always chosen after",
+    unless: &["true"],
+};
 
 /// Struct, its fields, their mark. A field below a `Warned` or `Refused` one needs no row.
 type Row = (&'static str, &'static str, Mark);
@@ -181,16 +186,8 @@ pub(super) const TABLE: &[Row] = &[
     ),
     ("JwtHeader", "name prefix", Enforced),
     ("ClaimToHeader", "header claim", Enforced),
-    ("AuthorizationPolicy", "selector targetRef targetRefs rules", Enforced),
-    (
-        "AuthorizationPolicy",
-        "action",
-        Mark::Refused {
-            why: "providers cannot be asked yet, and without their answer nobody could be let in",
-            unless: &["ALLOW", "DENY", "AUDIT"],
-        },
-    ),
-    ("AuthorizationPolicy", "provider", refused("providers cannot be asked yet")),
+    ("AuthorizationPolicy", "selector targetRef targetRefs rules action provider", Enforced),
+    ("AuthorizationProvider", "name", Enforced),
     ("TargetReference", "group kind name namespace", Enforced),
     ("Rule", "from to when", Enforced),
     ("From", "source", Enforced),
@@ -225,6 +222,8 @@ pub(super) const TABLE: &[Row] = &[
     ("RiskSignals", "newSource failedAttempts noClientCertificate", Enforced),
     ("AccessRole", "claim value permissions", Enforced),
     ("AccessPermission", "name match", Enforced),
+    ("AuditPolicy", "selector events allowedPercent file whenFull", Enforced),
+    ("AuditFile", "path maxSize keep sync", Enforced),
     // Kubernetes
     ("Service", "clusterIP clusterIPs type ports selector externalName publishNotReadyAddresses", Enforced),
     (
@@ -267,7 +266,8 @@ pub(super) const TABLE: &[Row] = &[
     (
         "Proxy",
         "role gateway workload cluster locality trustDomain workers outbound inbound interception admin \
-         health metrics trust discovery state meshConfig limits drain identity credentials",
+         health metrics trust discovery state meshConfig limits drain identity credentials \
+         explain redaction",
         Enforced,
     ),
     (
@@ -299,6 +299,10 @@ pub(super) const TABLE: &[Row] = &[
         Enforced,
     ),
     ("Drain", "propagation gracePeriod", Enforced),
+    ("Explain", "header allowedPercent", Enforced),
+    ("Redaction", "headers query masks pseudonymKey", Enforced),
+    ("Mask", "find pattern pseudonym", Enforced),
+    ("PseudonymKey", "file", Enforced),
     // Telemetry
     ("Telemetry", "selector accessLogging", Enforced),
     ("Telemetry", "tracing", warned("traces would be made")),
@@ -320,8 +324,18 @@ pub(super) const TABLE: &[Row] = &[
     ),
     ("ProviderRef", "name", Enforced),
     // MeshConfig
-    ("ExtensionProvider", "name envoyFileAccessLog", Enforced),
-    ("ExtensionProvider", "envoyExtAuthzHttp envoyExtAuthzGrpc", warned("it would decide who is let in")),
+    ("ExtensionProvider", "name envoyFileAccessLog envoyExtAuthzHttp envoyExtAuthzGrpc", Enforced),
+    (
+        "ExtAuthzHttp",
+        "service port timeout pathPrefix failOpen statusOnError includeHeadersInCheck includeRequestHeadersInCheck \
+         includeAdditionalHeadersInCheck includeRequestBodyInCheck headersToUpstreamOnAllow headersToDownstreamOnDeny \
+         headersToDownstreamOnAllow",
+        Enforced,
+    ),
+    ("ExtAuthzGrpc", "service port timeout failOpen statusOnError includeRequestBodyInCheck", Enforced),
+    ("ExtAuthzHttp", "clearRouteCache", ROUTED_AFTER),
+    ("ExtAuthzGrpc", "clearRouteCache", ROUTED_AFTER),
+    ("ExtAuthzBody", "maxRequestBytes allowPartialMessage packAsBytes", Enforced),
     ("ExtensionProvider", "envoyOtelAls envoyHttpAls envoyTcpAls", warned("access logs would go there")),
     (
         "ExtensionProvider",

@@ -6,7 +6,7 @@ use super::{About, kind_mark, list, nearest, remarks};
 use crate::config::resources::Kind;
 use crate::config::spans;
 
-const TYPED: [Kind; 15] = [
+const TYPED: [Kind; 16] = [
     Kind::VirtualService,
     Kind::DestinationRule,
     Kind::ServiceEntry,
@@ -22,6 +22,7 @@ const TYPED: [Kind; 15] = [
     Kind::EndpointSlice,
     Kind::ConfigMap,
     Kind::Proxy,
+    Kind::AuditPolicy,
 ];
 
 /// Fields that are neither in the table nor below one that is marked as a whole.

@@ -1,6 +1,9 @@
 //! Sidegate's own `Proxy`: one proxy, where it listens and what it knows.
 
 mod defaults;
+mod telling;
+
+pub use telling::{Explain, Find, Mask, PseudonymKey, Redaction};
 
 use std::collections::BTreeMap;
 
@@ -60,6 +63,10 @@ pub struct Proxy {
     pub limits: Limits,
     /// How it ends.
     pub drain: Drain,
+    /// What it tells of its decisions.
+    pub explain: Explain,
+    /// What is hidden of what is written down.
+    pub redaction: Redaction,
 }
 
 /// What a proxy does.

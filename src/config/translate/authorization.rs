@@ -6,10 +6,10 @@ use filter_authorization::{
     Action, Condition, DestinationPort, Operation, Policy, Rule, Settings as Filter, Source,
 };
 
-use super::World;
 use super::index::{Index, Written, origin};
 use super::security::{Workload, targets};
 use super::settings::{DOMAIN, Settings};
+use super::{World, custom};
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, Condition as WrittenCondition, Operation as WrittenOperation,
     PolicySource,
@@ -24,7 +24,11 @@ const DRY_RUN: &str = "istio.io/dry-run";
 pub(super) fn port_settings(world: &World<'_>, destination_port: DestinationPort) -> PortSettings {
     let mut settings = PortSettings::default();
     if !world.policies.is_empty() {
-        settings.authorization.push(Filter { policies: Arc::clone(&world.policies), destination_port });
+        settings.authorization.push(Filter {
+            policies: Arc::clone(&world.policies),
+            custom: custom::asked(world).custom.clone(),
+            destination_port,
+        });
     }
     settings
 }
@@ -82,7 +86,9 @@ pub(in crate::config) fn policy(object: &Resource, spec: &AuthorizationPolicy) -
             AuthorizationAction::Audit => Action::Audit,
             AuthorizationAction::Custom => {
                 let provider = spec.provider.as_ref().map(|provider| provider.name.clone());
-                Action::Custom { provider: provider.unwrap_or_default() }
+                // What cannot be read rejects the object.
+                let (failures, cache) = custom::terms(object).unwrap_or_default();
+                Action::Custom { provider: provider.unwrap_or_default(), failures, cache }
             }
         },
         dry_run: dry_run(object).unwrap_or(false),

@@ -40,6 +40,8 @@ pub(super) fn add(world: &World<'_>, scope: &Scope<'_>, mesh: &mut Mesh) {
         })
         .collect();
     wanted.extend(named);
+    let provider = super::custom::asked(world).service;
+    wanted.extend(provider.filter(|at| !taken.contains(&*world.services[*at].host)));
     for at in wanted {
         add_service(world, &world.services[at], mesh);
     }

@@ -189,6 +189,7 @@ fn edge(world: &World<'_>, table: &str) -> HttpChain {
         trusted_hops: world.settings.trusted_hops(),
         server_name: world.settings.server_header().into(),
         forward_client_cert: world.settings.forward_client_cert(true).unwrap_or_default(),
+        audited: world.is_audited(),
         filters: security::of_requests(world, DestinationPort::Connection),
         ..http(world, table)
     }
@@ -198,6 +199,7 @@ fn add_flows(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut Lis
     let name = place.name();
     let caller = Caller { port: Some(port), gateway: &name };
     for mut flow in tcp_flows(world, &bound_to(world, place), caller) {
+        flow.chain.audited = world.is_audited();
         flow.chain.filters = security::of_connections(world, DestinationPort::Connection);
         let chain = flow_chain(&format!("tcp-{}", listener.chains.len()), flow);
         if chain.matches != ChainMatch::default() {

@@ -100,6 +100,7 @@ pub(super) fn inbound_http(world: &World<'_>, routes: &str, port: DestinationPor
             .settings
             .forward_client_cert(false)
             .unwrap_or(ForwardClientCert::AppendForward),
+        audited: world.is_audited(),
         filters: security::of_requests(world, port),
         ..http(world, routes)
     }
@@ -113,6 +114,7 @@ pub(super) fn inbound_tcp(
     port: DestinationPort,
 ) -> TcpChain {
     TcpChain {
+        audited: world.is_audited(),
         filters: security::of_connections(world, port),
         ..to_cluster(cluster, Pool::default().tcp_idle_timeout, origin)
     }

@@ -18,6 +18,7 @@ use crate::config::resources::istio::telemetry::Telemetry;
 use crate::config::resources::istio::virtual_service::VirtualService;
 use crate::config::resources::kubernetes::{EndpointSlice, Service};
 use crate::config::resources::own::access_policy::AccessPolicy;
+use crate::config::resources::own::audit_policy::AuditPolicy;
 use crate::config::resources::proxy::Proxy;
 use crate::config::resources::{Closed, Resource, Spec};
 use crate::mesh::{Name, Origin, name};
@@ -60,6 +61,7 @@ pub(super) struct Index<'a> {
     pub(super) request_authentications: Vec<Written<'a, RequestAuthentication>>,
     pub(super) authorization_policies: Vec<Written<'a, AuthorizationPolicy>>,
     pub(super) access_policies: Vec<Written<'a, AccessPolicy>>,
+    pub(super) audit_policies: Vec<Written<'a, AuditPolicy>>,
     /// Security objects that do not hold, and what they would have been about.
     pub(super) closed: Vec<Written<'a, Closed>>,
     pub(super) services: Vec<Written<'a, Service>>,
@@ -93,6 +95,7 @@ impl<'a> Index<'a> {
                     index.authorization_policies.push(Written { object, spec });
                 }
                 Spec::AccessPolicy(spec) => index.access_policies.push(Written { object, spec }),
+                Spec::AuditPolicy(spec) => index.audit_policies.push(Written { object, spec }),
                 Spec::Closed(spec) => index.closed.push(Written { object, spec }),
                 Spec::Service(spec) => index.services.push(Written { object, spec }),
                 Spec::EndpointSlice(spec) => index.slices.push(Written { object, spec }),
@@ -125,6 +128,11 @@ impl Notes {
         hint: &str,
     ) {
         self.push(Severity::Warning, object, field, code, message, hint);
+    }
+
+    /// Something that is good to know.
+    pub(super) fn remark(&self, object: &Resource, field: &str, code: &'static str, message: String) {
+        self.push(Severity::Info, object, field, code, message, "");
     }
 
     /// Something that cannot work.

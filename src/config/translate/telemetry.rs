@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::World;
+use super::audit;
 use super::index::Written;
 use super::workloads::is_subset;
 use crate::config::resources::istio::mesh_config::AccessLogEncoding;
@@ -48,7 +49,8 @@ pub(super) fn settings(world: &World<'_>) -> TelemetrySettings {
             kept.push(log);
         }
     }
-    TelemetrySettings { access_logs: kept }
+    let audit::Audits { audit, missing } = &world.audits;
+    TelemetrySettings { access_logs: kept, audit: audit.clone(), audit_missing: missing.clone() }
 }
 
 /// From the root namespace over the own one to the workload; the oldest of each level.

@@ -1,8 +1,10 @@
 //! Rule by rule: YAML in, model out.
 
 mod access;
+mod audit;
 mod authentication;
 mod authorization;
+mod custom;
 mod destinations;
 mod gateways;
 mod listeners;

@@ -2,7 +2,8 @@
 
 use super::parts;
 use crate::config::decode::Report;
-use crate::config::resources::proxy::{Identity, Proxy};
+use crate::config::resources::proxy::{Find, Identity, Proxy};
+use crate::telemetry::redact::Redaction as Compiled;
 
 pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
     for (name, addresses) in [("outbound", &spec.outbound.addresses), ("inbound", &spec.inbound.addresses)] {
@@ -57,6 +58,11 @@ pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
         let hint = "`gracePeriod` counts from SIGTERM and contains `propagation`";
         report.error("bad-drain", "spec.drain.propagation", "is longer than the grace period", hint);
     }
+    if !(0.0..=100.0).contains(&spec.explain.allowed_percent) {
+        let message = format!("is {}", spec.explain.allowed_percent);
+        report.error("bad-number", "spec.explain.allowedPercent", message, "write a number from 0 to 100");
+    }
+    redaction(spec, report);
     if let Some(identity) = &spec.identity {
         let Identity { files, sds, istio, spiffe } = identity;
         let forms = [files.is_some(), sds.is_some(), istio.is_some(), spiffe.is_some()];
@@ -71,5 +77,31 @@ pub(super) fn check(spec: &Proxy, report: &mut Report<'_>) {
     }
     if let Some(xds) = &spec.discovery.xds {
         parts::address(report, "spec.discovery.xds.address", &xds.address, true);
+    }
+}
+
+/// A rule that cannot be used would show what it was to hide.
+fn redaction(spec: &Proxy, report: &mut Report<'_>) {
+    for (at, mask) in spec.redaction.masks.iter().enumerate() {
+        let field = format!("spec.redaction.masks[{at}].pattern");
+        match (mask.find, &mask.pattern) {
+            (Find::Pattern, None) => {
+                report.error(
+                    "bad-mask",
+                    &field,
+                    "is missing",
+                    "write an expression, or `find: Email`, `Phone` or `Card`",
+                );
+                return;
+            }
+            (Find::Pattern, Some(_)) | (_, None) => {}
+            (_, Some(_)) => {
+                report.error("bad-mask", &field, "has no effect with `find`", "remove one of them");
+            }
+        }
+    }
+    if let Err(error) = Compiled::new(&spec.redaction.rules()) {
+        let hint = "header names have letters, digits and `-`; expressions have the syntax of RE2";
+        report.error("bad-redaction", &format!("spec.redaction.{}", error.field), error.message, hint);
     }
 }

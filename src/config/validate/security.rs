@@ -6,7 +6,7 @@ use crate::config::resources::Resource;
 use crate::config::resources::istio::security::{
     AuthorizationAction, AuthorizationPolicy, PeerAuthentication, RequestAuthentication,
 };
-use crate::config::translate::authorization;
+use crate::config::translate::{authorization, custom};
 use filter_jwt::{Jwks, KeyOrigin, output_header};
 
 pub(super) fn check_peer(spec: &PeerAuthentication, report: &mut Report<'_>) {
@@ -112,6 +112,16 @@ pub(super) fn check_authorization(resource: &Resource, spec: &AuthorizationPolic
     if spec.selector.is_some() && (spec.target_ref.is_some() || !spec.target_refs.is_empty()) {
         let hint = "keep one of the two";
         report.error("conflict", "spec.selector", "stands beside `targetRefs`", hint);
+    }
+    if spec.action == AuthorizationAction::Custom {
+        for (message, hint) in custom::terms(resource).err().unwrap_or_default() {
+            report.error("bad-annotation", "metadata.annotations", message, hint);
+        }
+    } else if custom::has_terms(resource) {
+        let hint = "leave it out, or write `action: CUSTOM`";
+        let message =
+            "says what becomes of requests that a provider is asked about, and the policy asks none";
+        report.error("bad-annotation", "metadata.annotations", message, hint);
     }
     for fault in filter_authorization::check(&authorization::policy(resource, spec)) {
         report.error("bad-policy", &format!("spec.{}", fault.field), fault.message, fault.hint);

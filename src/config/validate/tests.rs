@@ -6,7 +6,7 @@ use crate::config::decode::{Strictness, decode};
 fn found(kind: &str, spec: &str) -> Vec<(&'static str, String)> {
     let group = match kind {
         "Service" => "v1",
-        "Proxy" => "sidegate.io/v1alpha1",
+        "Proxy" | "AuditPolicy" => "sidegate.io/v1alpha1",
         "AuthorizationPolicy" | "PeerAuthentication" | "RequestAuthentication" => "security.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
@@ -192,6 +192,20 @@ fn a_proxy_is_checked() {
     one("Proxy", "{admin: {address: here}}", "bad-address", "spec.admin.address");
     one("Proxy", "{drain: {propagation: 1m}}", "bad-drain", "spec.drain.propagation");
     one("Proxy", "{workers: 0}", "bad-number", "spec.workers");
+    one("Proxy", "{explain: {allowedPercent: 101}}", "bad-number", "spec.explain.allowedPercent");
+    one("Proxy", "{explain: {allowedPercent: .nan}}", "bad-number", "spec.explain.allowedPercent");
+}
+
+#[test]
+fn rules_of_redaction_that_cannot_be_used_reject_the_proxy() {
+    let pattern = "spec.redaction.masks[0].pattern";
+    one("Proxy", "{redaction: {masks: [{}]}}", "bad-mask", pattern);
+    one("Proxy", "{redaction: {masks: [{find: Email, pattern: x}]}}", "bad-mask", pattern);
+    one("Proxy", "{redaction: {masks: [{pattern: '('}]}}", "bad-redaction", pattern);
+    one("Proxy", "{redaction: {headers: ['a b']}}", "bad-redaction", "spec.redaction.headers[0]");
+    let fine =
+        "{redaction: {headers: [X-A], query: [q], masks: [{find: Card}, {pattern: x, pseudonym: true}]}}";
+    assert_eq!(found("Proxy", fine), []);
 }
 
 #[test]
@@ -242,4 +256,25 @@ fn rules_for_tokens_that_cannot_work_are_rejected() {
     ] {
         one("RequestAuthentication", &rule(fields), code, &format!("spec.jwtRules[0].{field}"));
     }
+}
+
+#[test]
+fn an_audit_needs_a_file_that_it_can_read_again_and_never_leaves_refusals_out() {
+    let audit = |further: &str| format!("{{file: {{path: /var/log/audit.jsonl}}, {further}}}");
+    assert_eq!(found("AuditPolicy", &audit("events: [Denied, Allowed], allowedPercent: 1")), []);
+    one("AuditPolicy", &audit("events: [Admin]"), "no-denied", "spec.events");
+    one("AuditPolicy", &audit("allowedPercent: 1"), "no-effect", "spec.allowedPercent");
+    one(
+        "AuditPolicy",
+        &audit("events: [Denied, Allowed], allowedPercent: 101"),
+        "bad-number",
+        "spec.allowedPercent",
+    );
+    for path in ["audit.jsonl", "/var/log/", "/var/../audit", "/dev/stdout", "''", "/"] {
+        one("AuditPolicy", &format!("{{file: {{path: {path}}}}}"), "bad-path", "spec.file.path");
+    }
+    one("AuditPolicy", "{file: {path: /a, maxSize: 1Ki}}", "bad-number", "spec.file.maxSize");
+    one("AuditPolicy", "{file: {path: /a, keep: 0}}", "bad-number", "spec.file.keep");
+    one("AuditPolicy", &audit("whenFull: Drop"), "bad-value", "spec.whenFull");
+    one("AuditPolicy", &audit("mode: Shadow"), "unknown-field", "spec.mode");
 }

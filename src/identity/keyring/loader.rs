@@ -156,7 +156,8 @@ impl Loader<'_> {
         let watched = match self.old.sources.get(&source).filter(|_| same) {
             Some(known) => known.clone(),
             None => {
-                let held = Arc::new(Held::within(self.keyring.epoch.clone(), &name, purpose.clone()));
+                let held = Held::within(self.keyring.epoch.clone(), &name, purpose.clone());
+                let held = Arc::new(held.audited(self.keyring.auditor.clone()));
                 Arc::new(Watched::start(held, files.clone(), &self.keyring.registry))
             }
         };

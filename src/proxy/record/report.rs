@@ -1,11 +1,12 @@
 //! What is counted and logged of an exchange.
 
 use super::{Ending, Recorder};
+use crate::proxy::audit::{self, Answered};
 use crate::snapshot::{Destination, Endpoint};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
 use crate::telemetry::metrics::{Measured, Protocol, RequestLabels};
-use filter_api::{ConnectionFacts, Facts};
+use filter_api::{ConnectionFacts, DecisionId, Facts};
 use http::{Method, Uri};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -35,16 +36,28 @@ impl Recorder {
         );
     }
 
+    /// Writes the event of a request that has a place in the audit.
+    pub(super) fn audit(&self) {
+        if self.cx.facts.borrow().audit.is_none() {
+            return;
+        }
+        let details = details(&self.cx.facts.borrow()).to_owned();
+        audit::write(
+            &self.cx,
+            &Answered { status: self.status, grpc_status: self.grpc_status, details: &details },
+        );
+    }
+
     pub(super) fn log(&self, facts: &Facts, flags: ResponseFlags, duration: Duration, ending: &Ending<'_>) {
         if !self.worker.logs() {
             return;
         }
-        let details = match (&facts.details, facts.reasons.last()) {
-            (Some(details), _) => details,
-            (None, Some(reason)) => reason.details(),
-            (None, None) => "via_upstream",
-        };
+        let details = details(facts);
         let connection: &ConnectionFacts = &self.cx.connection;
+        let redaction = self.worker.redaction();
+        let target = facts.target.as_ref().and_then(Uri::path_and_query);
+        let target = target.map(|target| redaction.target(target.as_str()));
+        let original = facts.original_path.as_deref().map(|path| redaction.target(path));
         let record = access_log::Record {
             start: SystemTime::now() - duration,
             duration,
@@ -53,8 +66,8 @@ impl Recorder {
                 _ => None,
             },
             method: facts.method.as_ref().map(Method::as_str),
-            path: facts.target.as_ref().and_then(Uri::path_and_query).map(http::uri::PathAndQuery::as_str),
-            original_path: facts.original_path.as_deref(),
+            path: target.as_deref(),
+            original_path: original.as_deref(),
             scheme: Some(if connection.tls.is_some() { "https" } else { "http" }),
             authority: self.worker.logged_authority(facts),
             protocol: Some(self.version),
@@ -79,9 +92,20 @@ impl Recorder {
             peer_identity: peer_identity(connection),
             tls_version: connection.tls.as_ref().map(|tls| tls.version),
             route_name: self.cx.matched().map(|matched| &*matched.route).filter(|name| !name.is_empty()),
+            decision: facts.decision.as_ref().map(DecisionId::as_str),
+            decision_reason: facts.decision.and(facts.records.last()).map(|record| &*record.because),
             ..access_log::Record::default()
         };
         self.worker.log(record, &facts.kept_headers, &self.kept);
+    }
+}
+
+/// Envoy's `response_code_details`.
+fn details(facts: &Facts) -> &str {
+    match (&facts.details, facts.reasons.last()) {
+        (Some(details), _) => details,
+        (None, Some(reason)) => reason.details(),
+        (None, None) => "via_upstream",
     }
 }
 

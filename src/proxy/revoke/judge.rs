@@ -4,9 +4,9 @@ use crate::filters;
 use crate::proxy::connection::Door;
 use crate::proxy::worker::Worker;
 use crate::snapshot::{Chain, ChainProtocol, Snapshot};
-use filter_api::{ConnectionFacts, Cx, Facts, NoTrace, Record, Slots};
+use filter_api::{ConnectionFacts, Cx, Effect, Facts, NoTrace, Reason, Record, Ruling, Slots};
 use filter_authorization::access::{self, Verdict};
-use filter_authorization::{Attributes, HeadersUnknown, Outcome, RequestAttributes};
+use filter_authorization::{Attributes, Denial, HeadersUnknown, Outcome, RequestAttributes, decide_after};
 use http::request::Parts;
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -82,7 +82,9 @@ fn standing(
     }
     let refuse = |details: &str, why: String| {
         let because = format!("denied: {why}").into();
-        let record = Record { layer: "tls", origin: chain.origin.clone(), because, ruling: None };
+        let ruling = Ruling { policy: "".into(), rule: None, effect: Effect::Denied, failed: None };
+        let ruling = Some(Box::new(ruling));
+        let record = Record { layer: "connection", origin: chain.origin.clone(), because, ruling };
         Some(Err(Refused { details: details.to_owned(), record }))
     };
     if let ChainProtocol::Refuse(why) = &chain.protocol {
@@ -125,10 +127,21 @@ fn opening<'f>(facts: &'f Facts, slots: &Slots, connection: &ConnectionFacts) ->
 /// What the policies say. Nothing is settled: nobody tried anything.
 fn decide(slots: &Slots, attributes: &Attributes<'_>) -> Option<Refused> {
     for compiled in slots.read(filters::port::authorization).into_iter().flatten() {
-        let decision = filter_authorization::decide(compiled, attributes, &mut NoTrace);
-        if let Outcome::Denied(denial) = &decision.outcome {
-            return Some(Refused { details: denial.details(), record: denial.record() });
-        }
+        let denial = match filter_authorization::decide(compiled, attributes, &mut NoTrace).outcome {
+            Outcome::Denied(denial) => denial,
+            Outcome::Ask(ask) if attributes.request.is_none() => {
+                let denial = Denial::Custom(ask.rule, "it is asked about HTTP alone");
+                let details = Reason::ExternalFailed.details().to_owned();
+                return Some(Refused { details, record: denial.record() });
+            }
+            // What the provider said at the opening stands.
+            Outcome::Ask(_) => match decide_after(compiled, attributes, &mut NoTrace) {
+                Outcome::Denied(denial) => denial,
+                Outcome::Allowed(_) | Outcome::Ask(_) => continue,
+            },
+            Outcome::Allowed(_) => continue,
+        };
+        return Some(Refused { details: denial.details(), record: denial.record() });
     }
     let now = SystemTime::now();
     for compiled in slots.read(filters::port::access).into_iter().flatten() {

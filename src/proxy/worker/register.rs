@@ -6,7 +6,7 @@ use crate::proxy::carried::Bytes;
 use crate::proxy::connection::{Close, Conn, Door};
 use crate::proxy::record::Activity;
 use filter_api::{Error, Reason};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +39,7 @@ struct OpenTunnel {
     /// How the TCP connection came in; `None` for what a request opened, which is judged as that.
     door: Option<Rc<Door>>,
     /// Why it has to end before its time.
-    revoked: OnceCell<Box<str>>,
+    revoked: RefCell<Option<Error>>,
     revoke: Notify,
     /// It is judged to end, at a moment that is still to come.
     doomed: Cell<bool>,
@@ -117,7 +117,7 @@ impl Worker {
             shared: self.shared.clone(),
             direction,
             door,
-            revoked: OnceCell::new(),
+            revoked: RefCell::new(None),
             revoke: Notify::new(),
             doomed: Cell::new(false),
             place: Cell::new(connections.len()),
@@ -187,26 +187,34 @@ impl Drop for Registered {
 }
 
 impl Tunnel {
-    /// Resolves when it has to end before its time, with the reason: the process stops, or a policy allows it no more.
-    pub(crate) async fn ended(&self) -> Error {
-        let (tunnel, all) = (&*self.0, &self.0.all);
-        if !all.stopped.get() && tunnel.revoked.get().is_none() {
-            tokio::select! {
-                () = all.stop.notified() => {}
-                () = tunnel.revoke.notified() => {}
-            }
-        }
-        match tunnel.revoked.get() {
-            Some(why) => Error::new(Reason::AccessRevoked).detail(why.to_string()),
-            None => Reason::Overload.into(),
+    /// Resolves when the process stops.
+    pub(crate) async fn stopped(&self) {
+        let all = &self.0.all;
+        if !all.stopped.get() {
+            all.stop.notified().await;
         }
     }
 
-    /// Ends it; `why` is for the log.
-    pub(in crate::proxy) fn revoke(&self, why: &str) {
-        if self.0.revoked.set(why.into()).is_ok() {
-            self.0.revoke.notify_waiters();
+    /// Resolves when it has to end before its time, with the reason: the process stops, or a policy allows it no more.
+    pub(crate) async fn ended(&self) -> Error {
+        if self.0.revoked.borrow().is_none() {
+            tokio::select! {
+                () = self.stopped() => {}
+                () = self.0.revoke.notified() => {}
+            }
         }
+        self.0.revoked.borrow_mut().take().unwrap_or_else(|| Reason::Overload.into())
+    }
+
+    /// Ends it.
+    pub(in crate::proxy) fn revoke(&self, why: Error) {
+        *self.0.revoked.borrow_mut() = Some(why);
+        self.0.revoke.notify_waiters();
+    }
+
+    /// It carries nothing any more, and is judged no more.
+    pub(in crate::proxy) fn is_over(&self) {
+        self.0.doomed.set(true);
     }
 
     /// Notes whether it is judged to end.

@@ -3,7 +3,10 @@
 use super::LogTarget;
 use crate::identity::Keyring;
 use crate::mesh::Direction;
+use crate::proxy::decisions::Reporting;
 use crate::snapshot::Snapshot;
+use crate::telemetry::audit::Auditor;
+use crate::telemetry::decisions::Decisions;
 use crate::telemetry::metrics::Registry;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -16,8 +19,11 @@ pub struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) generation: AtomicU64,
     pub(super) logs: ArcSwap<Vec<LogTarget>>,
+    reporting: ArcSwap<Reporting>,
+    decisions: Decisions,
     registry: Arc<Registry>,
     keyring: Arc<Keyring>,
+    auditor: Arc<Auditor>,
     /// Addresses that listeners are bound to: a connection to one of them would come back to us.
     pub(super) own_addresses: ArcSwap<Vec<SocketAddr>>,
     connections: [AtomicU32; 3],
@@ -35,11 +41,15 @@ pub(crate) struct Accepted(Arc<Shared>);
 impl Shared {
     /// Shared state that starts with this snapshot.
     pub fn new(snapshot: Arc<Snapshot>, registry: Arc<Registry>) -> Arc<Self> {
+        let auditor = Arc::new(Auditor::new(&registry));
         Arc::new(Self {
             generation: AtomicU64::new(snapshot.generation),
             snapshot: ArcSwap::new(snapshot),
             logs: ArcSwap::default(),
-            keyring: Arc::new(Keyring::new(registry.clone())),
+            reporting: ArcSwap::default(),
+            decisions: Decisions::new(),
+            keyring: Arc::new(Keyring::new(registry.clone(), auditor.clone())),
+            auditor,
             registry,
             own_addresses: ArcSwap::default(),
             connections: Default::default(),
@@ -64,6 +74,20 @@ impl Shared {
 
     pub(crate) fn set_logs(&self, logs: Vec<LogTarget>) {
         self.logs.store(Arc::new(logs));
+    }
+
+    /// Sets how decisions are told. Workers follow with the next snapshot.
+    pub(crate) fn set_reporting(&self, reporting: Reporting) {
+        self.reporting.store(Arc::new(reporting));
+    }
+
+    pub(super) fn reporting(&self) -> Arc<Reporting> {
+        self.reporting.load_full()
+    }
+
+    /// The decisions of the last while.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     pub(crate) fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
@@ -119,6 +143,11 @@ impl Shared {
     /// The key material of the process.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
+    }
+
+    /// The audit of the process.
+    pub fn auditor(&self) -> &Arc<Auditor> {
+        &self.auditor
     }
 
     /// The metrics of the process.

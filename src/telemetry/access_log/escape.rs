@@ -32,7 +32,7 @@ pub(super) fn text(bytes: &[u8], bare_word: bool, out: &mut Vec<u8>) {
 }
 
 /// Appends the inside of a JSON string. Bytes that are not UTF-8 become U+FFFD.
-pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
+pub(in crate::telemetry) fn json(bytes: &[u8], out: &mut Vec<u8>) {
     if is_harmless(bytes, false) {
         out.extend_from_slice(bytes);
         return;

@@ -57,6 +57,8 @@ pub(super) enum Simple {
     DownstreamTlsVersion,
     TraceId,
     ConnectionId,
+    DecisionId,
+    DecisionReason,
 }
 
 /// Where a header operator reads.
@@ -131,6 +133,9 @@ pub(super) const SIMPLE: &[(&str, Simple)] = &[
     ("DOWNSTREAM_TLS_VERSION", Simple::DownstreamTlsVersion),
     ("TRACE_ID", Simple::TraceId),
     ("CONNECTION_ID", Simple::ConnectionId),
+    // Ours: Envoy has no ids of decisions.
+    ("DECISION_ID", Simple::DecisionId),
+    ("DECISION_REASON", Simple::DecisionReason),
 ];
 
 /// Operators that show an address.
@@ -270,6 +275,8 @@ impl Simple {
             Self::DownstreamTlsVersion => text(record.tls_version),
             Self::TraceId => text(record.trace_id),
             Self::ConnectionId => number(record.connection_id),
+            Self::DecisionId => text(record.decision),
+            Self::DecisionReason => text(record.decision_reason),
         }
     }
 }

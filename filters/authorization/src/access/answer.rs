@@ -3,8 +3,8 @@
 use super::Access;
 use super::decide::{Decision, RuleRef, Verdict};
 use super::refusal::Refusal;
-use filter_api::{Cx, Effect, Origin, Record, Response, Ruling, Spec};
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use filter_api::{Cx, Effect, Origin, Record, Response, Ruling, Spec, refusal};
+use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 const DENIED: &str = "access denied";
@@ -47,7 +47,7 @@ fn record_shadow(verdict: &Verdict<'_>, cx: &Cx) {
             cx.record_ruling(Access::NAME, Origin::BUILT_IN, because, ruling);
         }
         Verdict::Refused(refusal) => {
-            let record = refusal.recorded(Effect::WouldDeny, format!("in shadow: {refusal}"));
+            let record = recorded(refusal, Effect::WouldDeny, format!("in shadow: {refusal}"));
             cx.facts.borrow_mut().records.push(record);
         }
     }
@@ -62,52 +62,37 @@ fn record_rule(cx: &Cx, rule: RuleRef<'_>, effect: Effect, because: String) {
 impl Refusal<'_> {
     /// What is recorded of it.
     pub fn record(&self) -> Record {
-        self.recorded(Effect::Denied, self.to_string())
-    }
-
-    fn recorded(&self, effect: Effect, because: String) -> Record {
-        let ruling = Ruling {
-            policy: self.policy().map_or("", |policy| policy.name()).into(),
-            rule: self.rule().and_then(|rule| u32::try_from(rule.number()).ok()),
-            effect,
-            failed: self.failed(),
-        };
-        Record {
-            layer: Access::NAME,
-            origin: self.origin(),
-            because: because.into(),
-            ruling: Some(Box::new(ruling)),
-        }
+        recorded(self, Effect::Denied, self.to_string())
     }
 }
 
-fn refuse(refusal: &Refusal<'_>, cx: &Cx) -> Response {
-    let grpc = {
-        let mut facts = cx.facts.borrow_mut();
-        facts.records.push(refusal.record());
-        facts.details = Some(refusal.details().into());
-        facts.grpc
+/// What is recorded of a refusal.
+fn recorded(refusal: &Refusal<'_>, effect: Effect, because: String) -> Record {
+    let ruling = Ruling {
+        policy: refusal.policy().map_or("", |policy| policy.name()).into(),
+        rule: refusal.rule().and_then(|rule| u32::try_from(rule.number()).ok()),
+        effect,
+        failed: refusal.failed(),
     };
-    let step_up = refusal.is_step_up();
-    let text = if step_up { STEP_UP } else { DENIED };
-    // Trailers-only (gRPC over HTTP/2): status 200, the outcome in the head.
-    let mut response = if grpc {
-        let mut response = Response::new(StatusCode::OK);
-        let status = if step_up { GRPC_STEP_UP } else { GRPC_DENIED };
-        let headers = &mut response.head.headers;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(status));
-        headers.insert("grpc-message", HeaderValue::from_static(text));
-        response
-    } else {
-        let status = if step_up { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
-        let mut response = Response::new(status).with_body(text);
-        response.head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        response
-    };
-    if step_up {
-        response.head.headers.insert(WWW_AUTHENTICATE, challenge(refusal));
+    Record {
+        layer: Access::NAME,
+        origin: refusal.origin(),
+        because: because.into(),
+        ruling: Some(Box::new(ruling)),
     }
+}
+
+fn refuse(why: &Refusal<'_>, cx: &Cx) -> Response {
+    {
+        let mut facts = cx.facts.borrow_mut();
+        facts.records.push(why.record());
+        facts.details = Some(why.details().into());
+    }
+    if !why.is_step_up() {
+        return refusal(cx, StatusCode::FORBIDDEN, GRPC_DENIED, DENIED);
+    }
+    let mut response = refusal(cx, StatusCode::UNAUTHORIZED, GRPC_STEP_UP, STEP_UP);
+    response.head.headers.insert(WWW_AUTHENTICATE, challenge(why));
     response
 }
 

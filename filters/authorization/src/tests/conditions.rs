@@ -114,8 +114,11 @@ fn a_port_that_only_the_route_knows_never_opens_anything() {
     let decided = |action: Action, port| {
         let rule = to(Operation { ports: texts(["9000"]), ..Operation::default() });
         let policies = Arc::new(vec![policy("p", action, vec![rule])]);
-        let compiled =
-            Authorization::compile(&Settings { policies, destination_port: port }, &Keep::default()).unwrap();
+        let compiled = Authorization::compile(
+            &Settings { policies, destination_port: port, custom: None },
+            &Keep::default(),
+        )
+        .unwrap();
         passes(&compiled, &Asked::get("/"))
     };
     assert!(
@@ -268,7 +271,8 @@ fn what_cannot_be_enforced_is_named_by_its_field_with_a_remedy() {
             .starts_with("shop/p rules[0].when[0].key `experimental.envoy.filters.x[y]` asks for metadata"),
         "{unknown}"
     );
-    let custom = Action::Custom { provider: String::new() };
+    let custom =
+        Action::Custom { provider: String::new(), failures: crate::Failures::default(), cache: None };
     let faults = check(&policy("p", custom, vec![when("source.principal", ["x"])]));
     let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["provider.name", "rules[0].when[0].values"]);

@@ -75,6 +75,6 @@ fn the_hook_refuses_connections_and_leaves_http_to_its_requests() {
     assert_eq!(error.detail_str(), "rbac_access_denied_matched_policy[none]");
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let verdict = Authorization::on_connection(&compiled, &connection(protocol));
-        assert!(matches!(verdict, Verdict::Continue(())), "{protocol:?}");
+        assert!(matches!(verdict, Verdict::Continue(None)), "{protocol:?}");
     }
 }

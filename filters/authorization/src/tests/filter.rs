@@ -38,13 +38,14 @@ async fn a_refusal_is_403_with_istios_text_and_envoys_details() {
 
 #[tokio::test]
 async fn a_refused_grpc_call_is_permission_denied_in_the_head() {
-    let (response, _) =
+    let (response, cx) =
         send(vec![policy("none", Action::Allow, Vec::new())], Asked::get("/a.B/C"), true).await;
+    let told = format!("RBAC: access denied (decision {})", cx.facts.borrow().decision.unwrap());
     let headers = &response.head.headers;
     assert_eq!((response.head.status, &headers["grpc-status"]), (StatusCode::OK, &"7".parse().unwrap()));
     assert_eq!(
         (&headers["content-type"], &headers["grpc-message"]),
-        (&"application/grpc".parse().unwrap(), &"RBAC: access denied".parse().unwrap())
+        (&"application/grpc".parse().unwrap(), &told.parse().unwrap())
     );
     assert!(response.body.is_empty());
 }

@@ -97,10 +97,11 @@ fn asked() -> impl Strategy<Value = Asked> {
 
 /// What a decision comes to, comparable.
 fn words(decision: &Decision<'_>) -> String {
-    let shadows: Vec<_> = decision.shadows.iter().map(|shadow| (shadow.of_allow, shadow.rule)).collect();
+    let shadows: Vec<_> = decision.shadows.iter().map(|shadow| (shadow.of, shadow.rule)).collect();
     let outcome = match &decision.outcome {
         Outcome::Allowed(rule) => format!("allowed {rule:?}"),
         Outcome::Denied(denial) => denial.to_string(),
+        Outcome::Ask(ask) => format!("asks {:?}", ask.rule),
     };
     format!("{outcome} {:?} {shadows:?}", decision.audited)
 }

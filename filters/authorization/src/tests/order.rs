@@ -1,6 +1,7 @@
 //! Which policy decides.
 
 use super::*;
+use crate::{Failures, ShadowOf};
 use filter_api::TraceStep;
 
 fn all() -> Vec<Rule> {
@@ -54,8 +55,8 @@ fn one_allow_policy_of_several_is_enough() {
 }
 
 #[test]
-fn a_custom_rule_that_holds_refuses_while_no_provider_can_be_asked() {
-    let custom = Action::Custom { provider: "opa".into() };
+fn a_custom_rule_that_holds_refuses_where_no_provider_can_be_asked() {
+    let custom = Action::Custom { provider: "opa".into(), failures: Failures::default(), cache: None };
     let compiled =
         compile(vec![policy("ask", custom, vec![to(paths(["/x*"]))]), policy("all", Action::Allow, all())]);
     assert!(passes(&compiled, &Asked::get("/y")));
@@ -84,10 +85,10 @@ fn a_policy_on_trial_is_decided_and_changes_nothing() {
     let shadows = |path: &str| {
         let decision = ask(&compiled, &Asked::get(path));
         assert!(matches!(decision.outcome, Outcome::Allowed(None)));
-        decision.shadows.iter().map(|one| (one.of_allow, one.rule.is_some())).collect::<Vec<_>>()
+        decision.shadows.iter().map(|one| (one.of, one.rule.is_some())).collect::<Vec<_>>()
     };
-    assert_eq!(shadows("/a"), [(false, true), (true, false)], "both would deny");
-    assert_eq!(shadows("/b"), [(false, false), (true, true)], "both would allow");
+    assert_eq!(shadows("/a"), [(ShadowOf::Deny, true), (ShadowOf::Allow, false)], "both would deny");
+    assert_eq!(shadows("/b"), [(ShadowOf::Deny, false), (ShadowOf::Allow, true)], "both would allow");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 
 /// `payment-service-authz`: order-service may process payments, ecommerce-admin may look at them.
-fn payment() -> Compiled {
+fn payment() -> Arc<Compiled> {
     let process = Rule {
         from: vec![Source {
             principals: texts(["cluster.local/ns/ecommerce/sa/order-service"]),

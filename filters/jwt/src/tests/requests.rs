@@ -185,11 +185,12 @@ fn the_answer_is_envoys() {
 
 #[tokio::test]
 async fn the_body_of_the_answer_says_why() {
-    let (mut response, _) = refused(&compile(&[rule()]), bearer("x"));
+    let (mut response, request) = refused(&compile(&[rule()]), bearer("x"));
     let frame =
         std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut response.body), cx));
     let body = frame.await.unwrap().unwrap().into_data().unwrap();
-    assert_eq!(body, Refusal::Format.text());
+    let id = request.cx.facts.borrow().decision.unwrap();
+    assert_eq!(body, format!("{} (decision {id})", Refusal::Format.text()));
 }
 
 #[test]
@@ -199,12 +200,14 @@ fn a_grpc_call_is_answered_by_trailers_alone() {
         [("x.y".to_owned(), "16", Refusal::Format.text()), (good(), "7", "Audiences in Jwt are not allowed")]
     {
         let request = request(bearer(&token));
-        request.cx.facts.borrow_mut().grpc = true;
+        let cx = request.cx.clone();
+        cx.facts.borrow_mut().grpc = true;
         let Step::Reply(response) = Jwt::on_request(&settings, request) else { panic!("passed") };
         assert_eq!(response.head.status, 200);
         assert_eq!(response.head.headers[CONTENT_TYPE], "application/grpc");
         assert_eq!(response.head.headers["grpc-status"], status);
-        assert_eq!(response.head.headers["grpc-message"], message);
+        let id = cx.facts.borrow().decision.unwrap();
+        assert_eq!(response.head.headers["grpc-message"], format!("{message} (decision {id})"));
         assert!(response.body.is_empty());
     }
 }

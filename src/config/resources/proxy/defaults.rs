@@ -1,8 +1,8 @@
 //! What a `Proxy` is when its file says nothing.
 
 use super::{
-    Address, Credentials, Discovery, DiscoveryXds, Drain, GatewayRole, Inbound, Interception, Limits,
-    Locality, Outbound, Proxy, Role, State, Trust, Workload, XdsNode,
+    Address, Credentials, Discovery, DiscoveryXds, Drain, Explain, GatewayRole, Inbound, Interception,
+    Limits, Locality, Outbound, Proxy, Redaction, Role, State, Trust, Workload, XdsNode,
 };
 use crate::config::resources::istio::mesh_config::MeshConfig;
 use crate::config::resources::scalar::{Duration, Quantity};
@@ -36,6 +36,8 @@ impl Default for Proxy {
             mesh_config: MeshConfig::default(),
             limits: Limits::default(),
             drain: Drain::default(),
+            explain: Explain::default(),
+            redaction: Redaction::default(),
         }
     }
 }

@@ -49,6 +49,7 @@ fn pass_through(world: &World<'_>, place: &Place<'_>, port: u16, listener: &mut 
     let hosts = server_names(place);
     let caller = Caller { port: Some(port), gateway: &name };
     for mut flow in tls_flows(world, &bound_to(world, place), caller, None) {
+        flow.chain.audited = world.is_audited();
         flow.chain.filters = security::of_connections(world, DestinationPort::Connection);
         // Only names that the server has: those of a VirtualService may be more.
         if !hosts.is_empty() {
@@ -91,6 +92,7 @@ fn terminate(
         let tcp = flow.map_or_else(
             || TcpChain::new(TcpTarget::Refuse, std::time::Duration::ZERO, at.clone()),
             |flow| TcpChain {
+                audited: world.is_audited(),
                 filters: security::of_connections(world, DestinationPort::Connection),
                 ..flow.chain
             },

@@ -212,14 +212,6 @@ fn a_rejected_policy_closes_its_scope() {
     for unreadable in ["{matchLabel: {app: you}}", "{matchLabels: [app]}", "you"] {
         assert_eq!(names(&reloads(&[&bad(unreadable)]).mesh), ["shop/bad"], "{unreadable}");
     }
-    let custom = policy("shop", "ask", "{action: CUSTOM, provider: {name: opa}, rules: [{}]}");
-    assert!(
-        policies(&reloads(&[&custom]).mesh)[0]
-            .closed
-            .as_deref()
-            .unwrap()
-            .contains("providers cannot be asked")
-    );
 }
 
 #[test]
