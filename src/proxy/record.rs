@@ -111,7 +111,7 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
         let result = match this.inner.as_mut().as_pin_mut() {
             Some(inner) => match inner.poll(task) {
                 Poll::Ready(result) => result,
-                Poll::Pending => match recorder.activity.must_end() {
+                Poll::Pending => match recorder.activity.take_end() {
                     Some(reason) => {
                         this.inner.set(None);
                         Err(Error::new(reason))
@@ -151,7 +151,7 @@ fn settle(
     if let (None, Some(waiting)) = (&settled, held) {
         settled = match waiting.poll(task) {
             Poll::Ready(response) => Some(response),
-            Poll::Pending => match known.activity.must_end() {
+            Poll::Pending => match known.activity.take_end() {
                 Some(reason) => Some(super::reply::answer(&Error::new(reason), &known.cx)),
                 None => {
                     known.activity.watch(task);

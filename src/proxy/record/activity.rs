@@ -140,6 +140,11 @@ impl Activity {
         self.end_by.get().filter(|_| !self.over.get())
     }
 
+    /// The same, for who answers it: the answer itself is not cut off.
+    pub(super) fn take_end(&self) -> Option<Reason> {
+        self.must_end().inspect(|_| self.end_by.set(None))
+    }
+
     /// Wakes this task when it has to end.
     pub(crate) fn watch(&self, task: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
