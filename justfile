@@ -40,6 +40,11 @@ compare peers="envoy_log,haproxy,ours" scenarios="h1,h2" rounds="5":
     python3 benches/compare/bench.py run -r {{rounds}} -p {{peers}} -s {{scenarios}} -o benches/compare/out/rows.jsonl
     python3 benches/compare/bench.py table benches/compare/out/rows.jsonl --ref envoy_log
 
+# What a running proxy executes, for the linker to put together: link/resident.ld, made again after larger changes (valgrind)
+resident:
+    SIDEGATE_PLAIN_LINK=1 cargo build --release --locked --bin sidegate
+    python3 benches/compare/resident.py target/release/sidegate
+
 # Real peers on loopback: curl, nghttp2, gRPC, WebSocket, nginx, Envoy, interception
 interop *only:
     cargo build --release --locked --bin sidegate

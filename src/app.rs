@@ -95,6 +95,8 @@ pub struct App {
     in_force: Option<Arc<Update>>,
     /// The newest update that was looked at, in force or not.
     seen: u64,
+    /// When to read the files again though nobody tells of a change.
+    look_at: Option<tokio::time::Instant>,
     said: Said,
     dns: DnsDiscovery,
     jwks: JwksRefresh,
@@ -112,9 +114,9 @@ impl App {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let strictness =
             if options.strict { Strictness { unknown_fields: true } } else { Strictness::default() };
-        let mut store = Store::new(options.config.clone(), strictness);
         // Watched before the first look: a change while it is read is not missed.
         let watcher = Watcher::new(options.config.clone());
+        let mut store = Store::new(options.config.clone(), strictness).beside(&watcher);
         let (store, update) = blocking(move || {
             let update = store.reload();
             (store, update)
@@ -149,6 +151,7 @@ impl App {
             mesh: Mesh::default(),
             in_force: None,
             seen: 0,
+            look_at: None,
             said: Said::default(),
             dns: DnsDiscovery::new(&registry, Handle::current()),
             jwks: JwksRefresh::new(workers.shared(), workers.calls(), Handle::current()),
@@ -178,16 +181,17 @@ impl App {
         let mut trust = self.workers.shared().keyring().epoch().subscribe();
         let mut close_at = None;
         loop {
-            let closing = async {
-                match close_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let closing = until(close_at);
+            let looking = until(self.look_at);
             tokio::select! {
                 _ = stop.recv() => break,
                 () = self.status.quit_requested() => break,
-                () = self.watcher.changed() => tokio::select! {
+                () = async {
+                    tokio::select! {
+                        () = self.watcher.changed() => {}
+                        () = looking => {}
+                    }
+                } => tokio::select! {
                     // What a reload waits for must not keep us from going away.
                     _ = stop.recv() => break,
                     () = self.reload() => {}
@@ -223,6 +227,7 @@ impl App {
             (store, update)
         })
         .await;
+        self.look_at = store.again().map(|wait| tokio::time::Instant::now() + wait);
         self.store = store;
         if self.seen == update.generation {
             return;
@@ -287,6 +292,7 @@ impl App {
             problems.extend(self.follow_audit(&telemetry).await);
         }
         self.said.update(&all, &problems);
+        let closed: Vec<_> = update.closed().map(|closed| closed.key.clone()).collect();
         let now = SystemTime::now();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.metrics.applied(
@@ -296,11 +302,14 @@ impl App {
             update.rejected.len() + problems.len(),
             all.iter().filter(|finding| finding.severity == Severity::Warning).count(),
         );
+        self.metrics.lacking(&self.registry, closed.len(), update.unreadable.len());
         tracing::info!(
             generation = update.generation,
             objects = update.resources.len(),
             rejected = update.rejected.len(),
             problems = problems.len(),
+            closed_scopes = closed.len(),
+            unreadable_files = update.unreadable.len(),
             millis = began.elapsed().as_millis(),
             "the configuration is in force"
         );
@@ -311,6 +320,8 @@ impl App {
             time: now,
             proxy: key,
             rejected: update.rejected.clone(),
+            closed,
+            unreadable: update.unreadable.clone(),
             findings: all,
             problems: problems.iter().map(ToString::to_string).collect(),
         });
@@ -345,7 +356,7 @@ impl App {
         };
         self.said.add(update.findings.iter().chain([&finding]));
         let rejected = Rejected {
-            key: self.key.clone(),
+            key: Some(self.key.clone()),
             place: self.resource.place(""),
             message: finding.message,
             kept_old: true,
@@ -430,6 +441,14 @@ impl App {
             }));
         }
         Ok(())
+    }
+}
+
+/// Waits for a time, for ever where there is none.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,11 +4,13 @@ mod audit;
 mod certs;
 mod check;
 mod demo;
+mod diff;
 mod explain;
 mod live;
 mod out;
 mod probe;
 mod run;
+mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -30,6 +32,10 @@ enum Command {
     Check(check::Args),
     /// Say which way a request would take through a proxy, and why; or what a running one remembers of a decision.
     Explain(explain::Args),
+    /// Run unit tests of policies, and say which rules no test reaches or holds on to. Nothing is sent.
+    Test(test::Args),
+    /// Say what a change of the configuration changes for the requests of an access log.
+    Diff(diff::Args),
     /// Ask a running proxy whether it is ready: a health check that needs no curl.
     Probe(probe::Args),
     /// Find out whether an audit file is as it was written.
@@ -46,6 +52,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Check(args) => check::main(args),
         Command::Explain(args) => explain::main(args),
+        Command::Test(args) => test::main(&args),
+        Command::Diff(args) => diff::main(&args),
         Command::Probe(args) => probe::main(&args),
         Command::Audit(args) => audit::main(&args),
         Command::Certs(args) => certs::main(&args),

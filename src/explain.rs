@@ -1,16 +1,21 @@
 //! Which way a request would take, and why: the same engine as the data path, asked without sending anything.
 
 mod access;
+mod arrive;
+mod keys;
 mod policy;
 mod question;
 mod text;
+mod token;
 mod walk;
 
-pub use question::{Question, QuestionError};
+pub use keys::lend_keys;
+pub use question::{Question, QuestionError, Tls};
 
 use crate::mesh::Health;
 use crate::snapshot::Snapshot;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The way of one request through one proxy.
 #[derive(Clone, Debug, Serialize)]
@@ -20,10 +25,16 @@ pub struct Explanation {
     pub request: String,
     /// Where it arrives; `None` when the proxy has no listener for it.
     pub listener: Option<Part>,
+    /// What the answer takes for granted, and whoever reads it has to know.
+    pub notes: Vec<String>,
     /// What was changed in its head before anything read it.
     pub canonical: Vec<String>,
+    /// The rules that were asked about its token, in order.
+    pub tokens: Vec<Step>,
     /// The rules of authorization policies that were asked, in order.
     pub policies: Vec<Step>,
+    /// Whether it may pass, and who says so; `None` when it was refused before anybody was asked.
+    pub decision: Option<Decided>,
     /// The route table that was asked.
     pub table: Option<String>,
     /// What was looked at, in order: virtual host, then rules until one matched.
@@ -54,6 +65,49 @@ pub struct Step {
     pub held: bool,
     /// In words: what was expected and what was there.
     pub because: String,
+    /// Object, field and place.
+    pub origin: String,
+}
+
+/// Whether a request may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+    /// It may once the caller proves more.
+    StepUp,
+}
+
+/// Who decided whether a request may pass.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decided {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// `AuthorizationPolicy shop/cart rule 0`; `no ALLOW rule` when there are ALLOW policies and none of them allows it; empty when nothing had to.
+    pub by: String,
+    /// The other rules that had to allow it, and do.
+    pub also: Vec<String>,
+    /// Object, field and place.
+    pub origin: String,
+    /// Of a refusal because no rule holds: the first clause that fails of the rule that came nearest.
+    pub clause: Option<Clause>,
+}
+
+/// A clause that does not hold.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Clause {
+    /// Its rule, `AuthorizationPolicy shop/cart rule 0`.
+    pub rule: String,
+    /// Its key, `from.source.principals`.
+    pub key: String,
+    /// What it asks for.
+    pub expected: String,
+    /// What was there; of headers and claims no more than their length.
+    pub actual: String,
     /// Object, field and place.
     pub origin: String,
 }
@@ -111,7 +165,7 @@ pub enum Outcome {
     },
     /// The proxy refuses it.
     Refused {
-        /// HTTP status.
+        /// HTTP status; 0 when the connection is closed without an answer.
         status: u16,
         /// Envoy's response flag.
         flag: &'static str,

@@ -8,6 +8,8 @@ pub mod explain;
 pub mod filters;
 pub mod identity;
 pub mod mesh;
+pub mod policy_test;
 pub mod proxy;
+pub mod replay;
 pub mod snapshot;
 pub mod telemetry;

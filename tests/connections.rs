@@ -13,7 +13,8 @@ async fn the_only_connection_of_a_worker_is_held_to_the_time_for_a_head() {
     let proxy = Proxy::with("limits: {headerTimeout: 1s}", "").await;
     let mut raw = Raw::connect(proxy.outbound()).await;
     raw.send("GET / HTTP/1.1\r\n").await;
-    assert!(raw.is_at_end().await, "a head that does not end");
+    assert_eq!(raw.reply().await.status, 408, "a head that does not end");
+    assert!(raw.is_at_end().await);
 }
 
 #[tokio::test]

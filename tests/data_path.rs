@@ -218,29 +218,62 @@ fn sockets() -> u64 {
 /// The memory of the process is measured, so the tests that fill it take turns.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// An HTTP/1 server that answers with one byte of many, and sends no more.
+async fn hesitant() -> Upstream {
+    Upstream::tcp(|_, mut stream| async move {
+        let mut chunk = vec![0; 4096];
+        if stream.read(&mut chunk).await? == 0 {
+            return Ok(());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\ne").await?;
+        stream.read(&mut chunk).await.map(drop)
+    })
+    .await
+}
+
+/// Clients that read the beginning of an answer and no more.
+async fn stopped(proxy: &Proxy, host: &str, count: usize) -> Vec<Raw> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        raw.send(format!("GET /endless HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(raw.head().await.unwrap().0, 200);
+        raw.some().await;
+        all.push(raw);
+    }
+    all
+}
+
 #[tokio::test]
 async fn fifty_http1_readers_that_stop_hold_no_more_than_their_buffers() {
     let _alone = ALONE.lock().await;
     let (up, written) = endless().await;
-    let fine = Upstream::start().await;
-    let objects = service("up.shop", "HTTP", &[up.address]) + &service("fine.shop", "HTTP", &[fine.address]);
+    let (slow, fine) = (hesitant().await, Upstream::start().await);
+    let objects = service("up.shop", "HTTP", &[up.address])
+        + &service("slow.shop", "HTTP", &[slow.address])
+        + &service("fine.shop", "HTTP", &[fine.address]);
     let proxy = Proxy::start(&objects).await;
+    drop(stopped(&proxy, "slow.shop", 5).await);
     let before = resident();
-    let mut stalled = Vec::new();
-    for _ in 0..50 {
-        let mut raw = Raw::connect(proxy.outbound()).await;
-        raw.send("GET /endless HTTP/1.1\r\nHost: up.shop\r\n\r\n").await;
-        assert_eq!(raw.head().await.unwrap().0, 200);
-        stalled.push(raw);
-    }
+    let waiting = stopped(&proxy, "slow.shop", 50).await;
+    let open = resident();
+    let stalled = stopped(&proxy, "up.shop", 50).await;
     let sent = settled(Duration::from_millis(500), || written.load(SeqCst)).await;
-    assert!(sent / 50 <= 2 * sockets() + 128 * 1024, "{sent} bytes for 50 readers");
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 50 * 512 * 1024, "the process grew by {grown} bytes");
+    assert!(sent / 50 <= 2 * sockets() + STALLED, "{sent} bytes for 50 readers");
+    // What the readers pin is what they cost more than those that only wait, whose client and server are of this process, too.
+    let (open, pinned) = (open.saturating_sub(before), resident().saturating_sub(open));
+    let each = pinned.saturating_sub(open) / 50;
+    assert!(each <= STALLED - 2 * CONNECTION, "{each} bytes for each, and its connections");
     assert_eq!(fetch(proxy.outbound(), get("fine.shop", "/")).await.status, 200);
-    drop(stalled);
+    drop((stalled, waiting));
     eventually("the upstream hears of it", || up.open() == 0).await;
 }
+
+/// What a reader that stops may cost, its two connections included.
+const STALLED: u64 = 128 * 1024;
+
+/// What an open connection costs (`docs/performance.md`).
+const CONNECTION: u64 = 12 * 1024 + 512;
 
 /// Bytes of memory that the process occupies; most of the kernel's buffers are none of it.
 fn resident() -> u64 {
@@ -251,30 +284,48 @@ fn resident() -> u64 {
 #[tokio::test]
 async fn a_hundred_http2_readers_that_stop_hold_no_more_than_their_windows() {
     let _alone = ALONE.lock().await;
-    let up = Upstream::start().await;
-    let proxy = in_front_of(&up, "HTTP2", "").await;
-    let stream = support::client::connect(proxy.outbound()).await;
-    let (send, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    let mut stalled = Vec::new();
-    for _ in 0..100 {
-        let mut ready = in_time("a stream", send.clone().ready()).await.unwrap();
-        let message = http::Request::get("http://up.shop/endless").body(()).unwrap();
-        let (response, _) = ready.send_request(message, true).unwrap();
-        stalled.push(in_time("a head", response).await.unwrap());
-    }
-    let sent = settled(Duration::from_millis(500), || up.sent()).await;
-    // Its window towards us, what waits for the reader, and what the little server itself holds.
-    assert!(sent / 100 <= (64 + 64 + 64) * 1024, "{sent} bytes for 100 streams");
-    let mut other = Client2::connect(proxy.outbound()).await;
-    for _ in 0..10 {
-        assert_eq!(other.exchange(get("up.shop", "/fine")).await.status, 200);
-    }
-    drop(stalled);
-    drop(send);
-    // The streams' upstream ends have to be cancelled, or their windows stay taken.
-    for _ in 0..10 {
-        assert_eq!(other.exchange(get("up.shop", "/fine")).await.status, 200);
+    for protocol in ["HTTP", "HTTP2"] {
+        let up = Upstream::start().await;
+        let (endless, written) = endless().await;
+        let place = if protocol == "HTTP" { endless.address } else { up.address };
+        let objects = service("up.shop", protocol, &[place]) + &service("fine.shop", protocol, &[up.address]);
+        let proxy = Proxy::start(&objects).await;
+        let mut other = Client2::connect(proxy.outbound()).await;
+        assert_eq!(other.exchange(get("fine.shop", "/fine")).await.status, 200);
+        let stream = support::client::connect(proxy.outbound()).await;
+        // Room for all that the streams may bring, so that each of them stops by itself.
+        let (send, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(100 * 64 * 1024)
+            .handshake::<_, bytes::Bytes>(stream)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let before = resident();
+        let mut stalled = Vec::new();
+        for _ in 0..100 {
+            let mut ready = in_time("a stream", send.clone().ready()).await.unwrap();
+            let message = http::Request::get("http://up.shop/endless").body(()).unwrap();
+            let (response, _) = ready.send_request(message, true).unwrap();
+            stalled.push(in_time("a head", response).await.unwrap());
+        }
+        let sent = settled(Duration::from_millis(500), || up.sent() + written.load(SeqCst)).await;
+        if protocol == "HTTP2" {
+            // Its window towards us, what waits for the reader, and what the little server itself holds.
+            assert!(sent / 100 <= (64 + 64 + 64) * 1024, "{sent} bytes for 100 streams");
+        }
+        // The client of this process holds a window of each, and its server a piece.
+        let each = resident().saturating_sub(before) / 100;
+        assert!(each <= STALLED + (64 + 16) * 1024, "{protocol}: {each} bytes for each");
+        for _ in 0..10 {
+            assert_eq!(other.exchange(get("fine.shop", "/fine")).await.status, 200);
+        }
+        drop(stalled);
+        drop(send);
+        // The streams' upstream ends have to be cancelled, or their windows stay taken.
+        for _ in 0..10 {
+            assert_eq!(other.exchange(get("fine.shop", "/fine")).await.status, 200);
+        }
+        eventually("the upstream hears of it", || endless.open() == 0).await;
     }
 }
 
@@ -326,6 +377,7 @@ async fn a_head_that_takes_too_long_ends_its_connection() {
     slow.send("GET / HTTP/1.1\r\nHost: up.shop\r\n").await;
     let mut idle = Client1::connect(proxy.outbound()).await;
     assert_eq!(idle.exchange(get("up.shop", "/")).await.status, 200);
+    assert_eq!(slow.reply().await.status, 408);
     assert!(slow.is_at_end().await);
     assert!((900..5000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     // An idle connection is not a slow head.

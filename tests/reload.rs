@@ -235,7 +235,7 @@ async fn an_invalid_object_keeps_its_own_old_version_and_the_rest_goes_on() {
     assert_eq!(client.exchange(get("up.shop", "/")).await.status, 418);
     assert_eq!(client.exchange(get("other.shop", "/")).await.status, 202);
     let [rejected] = &applied.rejected[..] else { panic!("{:?}", applied.rejected) };
-    assert!(rejected.kept_old && rejected.key.to_string().contains("up-shop"), "{rejected:?}");
+    assert!(rejected.kept_old && rejected.subject().contains("up-shop"), "{rejected:?}");
     let said = proxy.complaints();
     assert!(said.contains("spec.http[0].directResponse.status") && said.contains("objects.yaml:"), "{said}");
     proxy.edit(OBJECTS, &with("419", 203)).await;

@@ -58,7 +58,7 @@ fn of(update: &Update) -> Change {
 }
 
 fn rejected(rejected: &Rejected) -> String {
-    format!("{} ({}): {}", rejected.key, rejected.place, rejected.message)
+    format!("{} ({}): {}", rejected.subject(), rejected.place, rejected.message)
 }
 
 /// Both are sorted by key.

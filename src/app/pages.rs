@@ -96,16 +96,35 @@ fn readiness(status: &Arc<Status>) -> impl Fn(Call) -> Ready<Reply> + Send + Syn
     admin::health(move || status.ready().map(|()| refusal(&status)))
 }
 
-/// What there is to say besides, when the newest configuration is not in force: traffic is welcome all the same.
+/// The most names of one kind of trouble that a probe is told.
+const NAMES: usize = 5;
+
+/// What there is to say besides, when the newest configuration is not in force, closes something or is not known whole: traffic is welcome all
+/// the same.
 fn refusal(status: &Status) -> Option<String> {
-    let refused = status.refused().map(|refused| format!("{} {}", refused.key, refused.message));
+    let mut said: Vec<String> = Vec::new();
+    said.extend(status.refused().map(|refused| format!("{} {}", refused.subject(), refused.message)));
+    if let Some(applied) = status.applied() {
+        let closed = applied.closed.iter().map(ToString::to_string);
+        said.extend(names("security objects are rejected and their scopes closed", closed.collect()));
+        let unreadable = applied.unreadable.iter().map(|file| file.display().to_string());
+        said.extend(names("files cannot be read to the end", unreadable.collect()));
+    }
     let missing = status.shared().snapshot().mesh.telemetry.audit_missing.join(", ");
-    let missing =
-        (!missing.is_empty()).then(|| format!("{missing} is rejected: what it asks for is NOT recorded"));
+    if !missing.is_empty() {
+        said.push(format!("{missing} is rejected: what it asks for is NOT recorded"));
+    }
     let stuck = status.shared().auditor().status().and_then(|audit| audit.problem);
-    let stuck = stuck.map(|problem| format!("the audit cannot be written: {problem}"));
-    let all: Vec<_> = [refused, missing, stuck].into_iter().flatten().collect();
-    (!all.is_empty()).then(|| all.join("; "))
+    said.extend(stuck.map(|problem| format!("the audit cannot be written: {problem}")));
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
+/// `3 files cannot be read: a, b, c`; `None` for none.
+fn names(what: &str, names: Vec<String>) -> Option<String> {
+    let more = names.len().checked_sub(NAMES).filter(|more| *more > 0);
+    let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
+    let first: Vec<_> = names.iter().take(NAMES).map(String::as_str).collect();
+    (!names.is_empty()).then(|| format!("{} {what}: {}{more}", names.len(), first.join(", ")))
 }
 
 fn page(
@@ -193,7 +212,7 @@ fn config_dump(status: &Status) -> Value {
             .chain(refused.as_deref())
             .map(|rejected| {
                 json!({
-                    "object": rejected.key.to_string(),
+                    "object": rejected.key,
                     "place": rejected.place.to_string(),
                     "message": rejected.message,
                     "keptOld": rejected.kept_old,
@@ -206,6 +225,8 @@ fn config_dump(status: &Status) -> Value {
             "appliedAt": since,
             "proxy": applied.proxy.to_string(),
             "rejected": rejected,
+            "closedScopes": applied.closed,
+            "unreadable": applied.unreadable,
             "problems": applied.problems,
             "findings": applied.findings,
         })

@@ -9,7 +9,7 @@ use crate::telemetry::metrics::Registry;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{Notify, watch};
@@ -47,8 +47,12 @@ pub struct Applied {
     pub time: SystemTime,
     /// The Proxy that runs.
     pub proxy: ObjectKey,
-    /// Objects whose newest version does not hold.
+    /// Objects whose newest version does not hold, and what could not be read as an object.
     pub rejected: Vec<Rejected>,
+    /// Security objects that are rejected and have no earlier version: what they are about is closed.
+    pub closed: Vec<ObjectKey>,
+    /// Files and folders that cannot be read, or not to their end.
+    pub unreadable: Vec<Arc<Path>>,
     /// All there was to say.
     pub findings: Vec<Finding>,
     /// Parts of the mesh that are not in force as written.

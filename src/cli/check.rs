@@ -4,8 +4,9 @@ use super::{Output, missing, out};
 use crate::config::decode::Strictness;
 use crate::config::files::{Store, Update};
 use crate::config::finding::{Finding, Severity};
-use crate::config::resources::Spec;
+use crate::config::resources::{Resource, Spec};
 use crate::config::translate::{self, Input, translate};
+use crate::filters;
 use crate::snapshot::Snapshot;
 use clap::Args as ClapArgs;
 use serde_json::json;
@@ -75,23 +76,50 @@ fn findings(update: &Update) -> Vec<Finding> {
 fn compile(update: &Update) -> Vec<Finding> {
     let resources = &update.resources;
     let proxies = resources.iter().filter(|resource| matches!(resource.spec, Spec::Proxy(_)));
+    let mut slow = Vec::new();
     let problems: BTreeSet<(String, String)> = proxies
         .flat_map(|proxy| {
-            let (_, problems) = Snapshot::compile(translate(&Input { resources, proxy }, None).mesh, None);
+            let (snapshot, problems) =
+                Snapshot::compile(translate(&Input { resources, proxy }, None).mesh, None);
+            slow.extend(linear(proxy, &snapshot));
             problems.into_iter().map(|problem| (problem.origin.to_string(), problem.message))
         })
         .collect();
-    problems
-        .into_iter()
-        .map(|(origin, message)| Finding {
-            severity: Severity::Error,
-            code: "not-in-force",
-            object: None,
-            field: String::new(),
-            place: None,
-            // The origin is in words: object, field and place.
-            message: format!("{origin}: {message}"),
-            hint: String::new(),
+    let problems = problems.into_iter().map(|(origin, message)| Finding {
+        severity: Severity::Error,
+        code: "not-in-force",
+        object: None,
+        field: String::new(),
+        place: None,
+        // The origin is in words: object, field and place.
+        message: format!("{origin}: {message}"),
+        hint: String::new(),
+    });
+    problems.chain(slow).collect()
+}
+
+/// Rules that are tried for every request are no matter until they are many.
+const MANY_RULES: usize = 100;
+
+/// Says when the authorization of a workload takes time by the number of its rules.
+fn linear(proxy: &Resource, snapshot: &Snapshot) -> Option<Finding> {
+    let chains = snapshot.listeners().flat_map(|listener| listener.chains());
+    let settings = chains.filter_map(|chain| chain.protocol.http()?.port.read(filters::port::authorization));
+    let (tried, rules) = settings
+        .map(|all| {
+            let tried = all.iter().map(|compiled| compiled.linear_rules()).sum::<usize>();
+            (tried, all.iter().map(|compiled| compiled.rules()).sum::<usize>())
         })
-        .collect()
+        .max()?;
+    (tried > MANY_RULES).then(|| Finding {
+        severity: Severity::Info,
+        code: "linear-rules",
+        object: Some(proxy.key.clone()),
+        field: String::new(),
+        place: Some(proxy.place("")),
+        message: format!(
+            "{tried} of {rules} authorization rules are tried for every request, because no principal, namespace, method or path tells them apart"
+        ),
+        hint: "name one of these in rules that ask for headers, addresses, hosts or claims alone".to_owned(),
+    })
 }

@@ -6,10 +6,11 @@ use crate::config::decode::Strictness;
 use crate::config::files::Store;
 use crate::config::finding::Severity;
 use crate::config::translate::{Input, translate};
-use crate::explain::{Question, explain};
+use crate::explain::{Question, QuestionError, Tls, explain, lend_keys};
 use crate::snapshot::Snapshot;
 use clap::Args as ClapArgs;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `sidegate explain`.
@@ -39,6 +40,24 @@ pub(crate) struct Args {
     /// Who asks, as its certificate would prove: TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.
     #[arg(long, value_name = "PRINCIPAL")]
     principal: Option<String>,
+    /// How the client connects: in plain text, by TLS without a certificate, or with one.
+    #[arg(long, value_enum, value_name = "HOW")]
+    tls: Option<Tls>,
+    /// Where the client calls from.
+    #[arg(long, value_name = "ADDRESS")]
+    client_ip: Option<IpAddr>,
+    /// A token, or a file that holds one. It has to hold.
+    #[arg(long, value_name = "FILE|JWT", conflicts_with = "claims")]
+    token: Option<String>,
+    /// The keys that `jwksUri` would give: a key set as JSON, or what a proxy keeps below `state.directory`.
+    #[arg(long, value_name = "FILE")]
+    jwks: Vec<PathBuf>,
+    /// Claims as a JSON object, taken as if a token with them had been verified.
+    #[arg(long, value_name = "JSON")]
+    claims: Option<String>,
+    /// The moment that is asked about, as in 2026-01-02T03:04:05Z.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
     /// How the explanation is written.
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
@@ -50,13 +69,11 @@ pub(crate) fn main(args: Args) -> ExitCode {
     if let Some(code) = missing(&args.config) {
         return code;
     }
-    let question = Question::parse(&args.method, url, args.headers.iter().map(String::as_str));
-    let question = question.and_then(|question| match &args.principal {
-        Some(principal) => question.by(principal),
-        None => Ok(question),
-    });
-    let question = match question {
-        Ok(question) => question.inbound(args.inbound),
+    if let Some(code) = missing(&args.jwks) {
+        return code;
+    }
+    let question = match ask(&args, url) {
+        Ok(question) => question,
         Err(error) => {
             out::complain(error);
             return ExitCode::from(USAGE);
@@ -80,7 +97,19 @@ pub(crate) fn main(args: Args) -> ExitCode {
     for problem in &problems {
         out::complain(problem);
     }
-    let explanation = explain(&snapshot, &question);
+    let mut notes = Vec::new();
+    for path in &args.jwks {
+        let lent = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        match lent.and_then(|text| lend_keys(&snapshot, &text, question.time())) {
+            Ok(whose) => notes.push(format!("{} holds the keys at {}", path.display(), whose.join(", "))),
+            Err(error) => {
+                out::complain(format_args!("{}: {error}", path.display()));
+                return ExitCode::from(USAGE);
+            }
+        }
+    }
+    let mut explanation = explain(&snapshot, &question);
+    explanation.notes.splice(0..0, notes);
     match args.output {
         Output::Text => out::say(explanation.to_string().trim_end()),
         Output::Json => match serde_json::to_string_pretty(&explanation) {
@@ -92,4 +121,39 @@ pub(crate) fn main(args: Args) -> ExitCode {
         },
     }
     if explanation.outcome.is_refused() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// What is asked.
+fn ask(args: &Args, url: &str) -> Result<Question, String> {
+    let text = |error: QuestionError| error.to_string();
+    let lines = args.headers.iter().map(String::as_str);
+    let mut question = Question::parse(&args.method, url, lines).map_err(text)?.inbound(args.inbound);
+    if let Some(principal) = &args.principal {
+        question = question.by(principal).map_err(text)?;
+    }
+    if let Some(tls) = args.tls {
+        question = question.over(tls);
+    }
+    if let Some(client) = args.client_ip {
+        question = question.from(client);
+    }
+    if let Some(token) = &args.token {
+        question = question.with_token(&read_token(token)?).map_err(text)?;
+    }
+    if let Some(claims) = &args.claims {
+        question = question.claiming_text(claims).map_err(text)?;
+    }
+    if let Some(time) = &args.at {
+        question = question.at(time).map_err(text)?;
+    }
+    question.check().map_err(text)
+}
+
+/// A token as it is, or out of a file.
+fn read_token(token: &str) -> Result<String, String> {
+    let path = Path::new(token);
+    if path.is_file() {
+        return std::fs::read_to_string(path).map_err(|error| format!("{token}: {error}"));
+    }
+    Ok(token.to_owned())
 }

@@ -4,19 +4,25 @@ mod body;
 mod closed;
 mod identity;
 mod list;
+mod separator;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod value;
 
 use std::path::Path;
 use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 
 use super::fields::{self, About, Mark};
 use super::finding::{Finding, Severity};
 use super::resources::{Kind, ObjectKey, Placement, Resource};
 use super::spans::{self, Document, Fault, Outline, Place};
 use super::validate;
-use identity::Identity;
+pub(in crate::config) use closed::close;
+use identity::{Identity, Ours};
 
 /// How strictly a file is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,8 +40,10 @@ pub struct Reading {
     pub findings: Vec<Finding>,
     /// Whether the identity of one of its objects cannot be told: what it held before and holds no longer is kept.
     pub unreadable: bool,
-    /// Whether reading ended at a syntax error, so that the objects before it are not all of them.
+    /// Whether it has a syntax error, so that its objects are not all of them.
     pub broken: bool,
+    /// The security objects that seem to stand in its broken parts, none of them more than its [`Object::stand_in`].
+    pub torn: Vec<Object>,
 }
 
 /// One object of a file, accepted or rejected.
@@ -56,17 +64,66 @@ pub struct Object {
 /// Reads the text of one file.
 #[must_use]
 pub fn decode(file: &Arc<Path>, text: &str, strictness: Strictness) -> Reading {
-    let (documents, fault) = spans::read(text);
+    let (documents, broken) = spans::read(text);
     let mut reading = Reading::default();
     for document in documents {
         one(file, document, strictness, &mut reading);
     }
-    if let Some(fault) = fault {
+    for broken in broken {
         reading.unreadable = true;
         reading.broken = true;
-        reading.findings.push(from_fault(file, None, fault));
+        reading.torn.extend(torn::objects(file, text, &broken));
+        let faults = broken.faults.into_iter().chain([broken.fault]);
+        reading.findings.extend(faults.map(|fault| from_fault(file, None, fault)));
     }
     reading
+}
+
+/// Reads documents that are no objects but have a form of their own: what they say, where it stands, and everything that is wrong with them.
+/// Unknown fields are errors, for nothing in such a file may be lost in silence.
+#[must_use]
+pub fn documents<T: DeserializeOwned + JsonSchema>(
+    file: &Arc<Path>,
+    text: &str,
+) -> (Vec<(T, Placement)>, Vec<Finding>) {
+    let (documents, broken) = spans::read(text);
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut found = Vec::new();
+    let error = |placement: &Placement, code, field: String, message: String, hint: String| Finding {
+        severity: Severity::Error,
+        code,
+        object: None,
+        place: Some(placement.place(&field)),
+        field,
+        message,
+        hint,
+    };
+    for Document { outline, faults } in documents {
+        let placement = Placement::new(Arc::clone(file), &outline);
+        findings.extend(faults.into_iter().map(|fault| from_fault(file, None, fault)));
+        for remark in fields::remarks_of::<T>(&outline) {
+            let (message, hint) = match remark.about {
+                About::MergeKey => {
+                    ("a merge key (`<<`) is not read".to_owned(), "write the fields out".to_owned())
+                }
+                About::Unknown(Some(near)) => {
+                    ("there is no such field".to_owned(), format!("write `{near}`, or remove it"))
+                }
+                _ => ("there is no such field".to_owned(), "remove it, or check its indentation".to_owned()),
+            };
+            findings.push(error(&placement, "unknown-field", remark.field, message, hint));
+        }
+        match value::decode::<T>(&outline, Outline::ROOT) {
+            Ok(value) => found.push((value, placement)),
+            Err(wrong) => {
+                let (field, message) = (wrong.field(""), wrong.to_string());
+                findings.push(error(&placement, "bad-value", field, message, String::new()));
+            }
+        }
+    }
+    let broken = broken.into_iter().flat_map(|broken| std::iter::once(broken.fault).chain(broken.faults));
+    findings.extend(broken.map(|fault| from_fault(file, None, fault)));
+    (found, findings)
 }
 
 /// Reads bytes as a file and drops what comes of it, for fuzzing.
@@ -85,40 +142,58 @@ pub fn fuzz_yaml(bytes: &[u8]) {
 }
 
 fn one(file: &Arc<Path>, document: Document, strictness: Strictness, reading: &mut Reading) {
-    if list::is_list(&document.outline) {
-        match list::items(&document) {
-            Ok(items) => items.for_each(|item| one(file, item, strictness, reading)),
-            Err(faults) => {
-                reading.unreadable = true;
-                reading.findings.extend(faults.iter().map(|fault| from_fault(file, None, fault.clone())));
+    for document in separator::split(document) {
+        if list::is_list(&document.outline) {
+            let (items, of_list) = list::items(&document);
+            reading.unreadable |= !of_list.is_empty();
+            if items.is_empty() {
+                reading.findings.extend(of_list.into_iter().map(|fault| from_fault(file, None, fault)));
             }
+            items.into_iter().for_each(|item| one(file, item, strictness, reading));
+        } else {
+            single(file, document, strictness, reading);
         }
-        return;
     }
-    let key = match identity::identify(file, &document) {
-        Identity::Ours(key) => key,
+}
+
+fn single(file: &Arc<Path>, document: Document, strictness: Strictness, reading: &mut Reading) {
+    let Ours { key, mut wrong, certain } = match identity::identify(file, &document) {
+        Identity::Ours(ours) => ours,
         Identity::Other(finding) => {
             reading.findings.extend(finding);
             return;
         }
-        Identity::Unknown(findings) => {
+        Identity::Unknown(finding) => {
             reading.unreadable = true;
-            reading.findings.extend(findings);
+            reading.findings.extend(document.faults.into_iter().map(|fault| from_fault(file, None, fault)));
+            reading.findings.push(finding);
             return;
         }
     };
+    reading.unreadable |= !certain;
+    wrong.iter_mut().for_each(|finding| finding.object = Some(key.clone()));
     let Document { outline, faults } = document;
     let placement = Arc::new(Placement::new(Arc::clone(file), &outline));
     let place = placement.place("");
-    let mut findings: Vec<_> = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault)).collect();
-    let mut report = Report { key: &key, outline: &outline, placement: &placement, findings: &mut findings };
+    let faults = faults.into_iter().map(|fault| from_fault(file, Some(&key), fault));
+    let mut findings: Vec<_> = faults.chain(wrong).collect();
+    let mut report =
+        Report { key: &key, outline: &outline, placement: &placement, strictness, findings: &mut findings };
     report.marks(strictness);
     let mut resource = None;
-    // A document with duplicate keys has no single meaning, so nothing further can be said about it.
-    if !report.is_rejected() {
-        resource = body::body(&mut report);
+    // What is wrong as a whole has no single meaning, so nothing further can be said about it.
+    let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let mut wrong: Vec<String> = errors.map(|error| error.field.clone()).collect();
+    if !wrong.iter().any(|field| matches!(&**field, "" | "metadata" | "spec")) {
+        resource = body::body(&mut report, &mut wrong);
         if let Some(resource) = &resource {
+            let known = report.findings.len();
             validate::validate(resource, &mut report);
+            // What is said of a field besides may come of what is wrong.
+            let consequence =
+                |finding: &Finding| wrong.iter().any(|wrong| body::is_related(&finding.field, wrong));
+            let said = report.findings.split_off(known);
+            report.findings.extend(said.into_iter().filter(|finding| !consequence(finding)));
         }
     }
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -149,6 +224,7 @@ pub struct Report<'a> {
     key: &'a ObjectKey,
     outline: &'a Outline,
     placement: &'a Arc<Placement>,
+    strictness: Strictness,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -173,6 +249,14 @@ impl Report<'_> {
         hint: impl Into<String>,
     ) {
         self.add(Severity::Warning, code, field, message.into(), hint.into());
+    }
+
+    /// Whether a field, or one within it, was found to be wrong already.
+    #[must_use]
+    pub fn is_wrong(&self, field: &str) -> bool {
+        let wrong =
+            |finding: &Finding| finding.severity == Severity::Error && finding.field.starts_with(field);
+        self.findings.iter().any(wrong)
     }
 
     /// Whether a field was written at all.
@@ -206,7 +290,12 @@ impl Report<'_> {
                 self.warning("not-enforced", "", format!("is NOT enforced yet: {would}"), hint);
             }
             Some(Mark::Warned { would, .. }) => {
-                self.warning("not-enforced", "", format!("is not enforced yet: {would}"), "");
+                self.warning(
+                    "not-enforced",
+                    "",
+                    format!("is not enforced yet: {would}"),
+                    "do not rely on it",
+                );
             }
             Some(Mark::Refused { why, .. }) => {
                 self.error("refused", "", format!("is refused: {why}"), "remove the object");
@@ -221,7 +310,8 @@ impl Report<'_> {
     fn remark(&mut self, kind: Kind, field: &str, about: About, strictness: Strictness) {
         match about {
             About::Warned(would) => {
-                self.warning("not-enforced", field, format!("is not enforced yet: {would}"), "");
+                let hint = "leave it out, or do not rely on it";
+                self.warning("not-enforced", field, format!("is not enforced yet: {would}"), hint);
             }
             About::Refused(why) => {
                 self.error("refused", field, format!("is refused: {why}"), "remove the field");

@@ -54,6 +54,15 @@ pub fn mesh_remarks(outline: &Outline) -> Vec<Remark> {
     walk.remarks
 }
 
+/// The same for a document of a form of its own, of whose fields the table says nothing.
+#[must_use]
+pub fn remarks_of<T: schemars::JsonSchema>(outline: &Outline) -> Vec<Remark> {
+    let shape = Shape::new::<T>();
+    let mut walk = Walk { outline, shape: &shape, remarks: Vec::new(), path: String::new(), quiet: true };
+    walk.node(Outline::ROOT, shape.root);
+    walk.remarks
+}
+
 /// Every field of a kind with its mark, in the order of its paths, as in `spec.http[].match[].uri.prefix`.
 #[must_use]
 pub fn list(kind: Kind) -> Vec<(String, Mark)> {

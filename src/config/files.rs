@@ -3,9 +3,11 @@
 mod list;
 mod store;
 mod watch;
+mod writing;
 
 pub use store::{Rejected, Store, Update};
 pub use watch::Watcher;
+pub use writing::Writing;
 
 #[cfg(test)]
 mod tests;

@@ -81,6 +81,9 @@ impl PartialEq for Resource {
     }
 }
 
+/// The namespace of what stands in for a security object that does not tell its own: it closes every namespace.
+pub const EVERYWHERE: &str = "*";
+
 /// Which object: unique among everything that is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {

@@ -1,7 +1,7 @@
 //! Reads a file as a stream of YAML events: its documents, and the place of every field.
 //!
-//! The typed decoder sees neither duplicate keys nor lines, so this pass comes first. Reading ends at the first
-//! syntax error; everything is bounded.
+//! The typed decoder sees neither duplicate keys nor lines, so this pass comes first. After a syntax error
+//! reading goes on with the next document; everything is bounded.
 
 mod outline;
 mod places;
@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-pub use outline::{Outline, Step, Value, push_index, push_key, steps};
+pub use outline::{Entry, Outline, Step, Value, push_index, push_key, steps};
 pub use places::Places;
-pub use reader::{Document, Fault, MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, read};
+pub use reader::{Broken, Document, Fault, MAX_ALIASED, MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, read};
 
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

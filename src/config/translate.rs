@@ -44,6 +44,7 @@ use std::sync::{Arc, LazyLock};
 use rustc_hash::FxHashSet;
 
 pub use check::check;
+pub(in crate::config) use routes::action_faults;
 
 use self::host::HostMap;
 use self::index::Index;

@@ -1,6 +1,6 @@
 //! An explanation for people: one line for each stage, what was written where on the right.
 
-use super::{Explanation, Outcome, Way};
+use super::{Decided, Explanation, Outcome, Way};
 use std::fmt;
 
 impl fmt::Display for Explanation {
@@ -9,11 +9,20 @@ impl fmt::Display for Explanation {
         if let Some(listener) = &self.listener {
             line(f, "listener", &listener.name, &listener.origin)?;
         }
+        for note in &self.notes {
+            line(f, "NOTE", note, "")?;
+        }
         for change in &self.canonical {
             line(f, "head", change, "")?;
         }
+        for rule in &self.tokens {
+            line(f, if rule.held { "token yes" } else { "token no" }, &rule.because, &rule.origin)?;
+        }
         for rule in &self.policies {
             line(f, if rule.held { "yes" } else { "no" }, &rule.because, &rule.origin)?;
+        }
+        if let Some(decision) = &self.decision {
+            decided(f, decision)?;
         }
         if let Some(table) = &self.table {
             line(f, "table", table, "")?;
@@ -54,6 +63,19 @@ impl Explanation {
     }
 }
 
+fn decided(f: &mut fmt::Formatter<'_>, decided: &Decided) -> fmt::Result {
+    // Where there are no policies nobody decided anything.
+    if decided.by.is_empty() {
+        return Ok(());
+    }
+    line(f, "decision", &format!("{:?}: {}", decided.verdict, decided.by), &decided.origin)?;
+    let Some(clause) = &decided.clause else { return Ok(()) };
+    line(f, "  nearest", &clause.rule, "")?;
+    line(f, "  clause", &clause.key, "")?;
+    line(f, "  expected", &clause.expected, "")?;
+    line(f, "  actual", &clause.actual, "")
+}
+
 fn outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     match outcome {
         Outcome::Forwarded => line(f, "outcome", "forwarded", ""),
@@ -64,7 +86,8 @@ fn outcome(f: &mut fmt::Formatter<'_>, outcome: &Outcome) -> fmt::Result {
             line(f, "outcome", &format!("answered here: {status}"), "")
         }
         Outcome::Refused { status, flag, why, hint } => {
-            line(f, "outcome", &format!("refused: {status} {flag}: {why}"), "")?;
+            let answer = if *status == 0 { "closed".to_owned() } else { status.to_string() };
+            line(f, "outcome", &format!("refused: {answer} {flag}: {why}"), "")?;
             if hint.is_empty() { Ok(()) } else { line(f, "hint", hint, "") }
         }
     }

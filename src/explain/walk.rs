@@ -1,19 +1,19 @@
 //! Asks every stage of the data path in its order.
 
-use super::policy;
-use super::{Callee, Explanation, Outcome, Part, Question, Step, Way};
+use super::arrive::{Arrival, arrive, authority, destination};
+use super::{
+    Callee, Decided, Explanation, Outcome, Part, Question, Step, Verdict, Way, access, policy, token,
+};
 use crate::config::fields::nearest;
 use crate::filters;
-use crate::mesh::{self, Address, Balance, Direction, Discovery, EndpointAddress, TransportProtocol};
-use crate::proxy::authority::{Authority, request_authority};
+use crate::mesh::{self, Address, Balance, Discovery, EndpointAddress};
 use crate::proxy::headers::grpc::is_grpc;
 use crate::proxy::{canonicalise, client_of};
-use crate::snapshot::{ChainQuery, Destination, Http, Listener, Miss, Route, RouteTable, Snapshot};
-use filter_api::{Error, NoTrace, Reason, TraceStep};
+use crate::snapshot::{Destination, Listener, Miss, Route, RouteTable, Snapshot};
+use filter_api::{Error, Reason, TraceStep};
 use filter_timeout::parse_grpc_timeout;
 use filter_transform::{Decision, decide};
 use http::request::Parts;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,11 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
     let mut found = Explanation {
         request: question.text(),
         listener: None,
+        notes: Vec::new(),
         canonical: Vec::new(),
+        tokens: Vec::new(),
         policies: Vec::new(),
+        decision: None,
         table: None,
         rules: Vec::new(),
         route: None,
@@ -30,18 +33,36 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         outcome: Outcome::Forwarded,
     };
     let mut head = question.head();
-    let Some((listener, http)) = arrive(snapshot, question, &head) else {
-        found.outcome = refused(
-            &Error::new(Reason::NoRoute).detail("no listener of this proxy takes HTTP for it"),
-            "see `/listeners` of the admin port; for the way to the application ask with `--inbound`",
-        );
-        return found;
+    let (listener, http, ended) = match arrive(snapshot, question, &head) {
+        Arrival::Taken(listener, http, ended) => (listener, http, ended),
+        Arrival::Refused { listener, why, hint, origin } => {
+            found.listener = Some(part(&listener));
+            let by = origin.object_name().map(ToString::to_string).unwrap_or_default();
+            let origin = origin.to_string();
+            found.decision =
+                Some(Decided { verdict: Verdict::Deny, by, also: Vec::new(), origin, clause: None });
+            found.outcome = Outcome::Refused { status: 0, flag: "NR", why, hint: hint.to_owned() };
+            return found;
+        }
+        Arrival::Passed(listener) => {
+            found.listener = Some(part(&listener));
+            let note = "the bytes are passed on unopened: no rule about requests is asked, nor is any about connections here";
+            found.notes.push(note.to_owned());
+            return found;
+        }
+        Arrival::Nowhere => {
+            found.outcome = refused(
+                &Error::new(Reason::NoRoute).detail("no listener of this proxy takes HTTP for it"),
+                "see `/listeners` of the admin port; for the way to the application ask with `--inbound`",
+            );
+            return found;
+        }
     };
-    let addresses: Vec<_> = listener.mesh.addresses.iter().map(Address::to_string).collect();
-    found.listener = Some(Part {
-        name: format!("{} at {}", listener.mesh.name, addresses.join(", ")),
-        origin: listener.mesh.origin.to_string(),
-    });
+    found.listener = Some(part(&listener));
+    if question.principal().is_some() && !ended {
+        let note = "this port ends no mutual TLS (PeerAuthentication DISABLE, or a Proxy without `identity`): the caller proves nothing";
+        found.notes.push(note.to_owned());
+    }
     let before = head.clone();
     let client = client_of(&http.mesh, &head, question.peer());
     if let Err(error) = canonicalise(&http.mesh, &mut head, question.peer()) {
@@ -49,13 +70,22 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
         return found;
     }
     found.canonical = differences(&before, &head);
-    let ip = question.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let destination = SocketAddr::new(ip, question.port());
     let canonical = head.clone();
-    let (policies, refusal) = policy::ask(question, &listener, &http, &mut head, (client, destination));
+    let connection = policy::connection(question, (&listener, ended), destination(question));
+    access::strip(&http, &mut head, &connection);
+    let tokens = token::ask(question, &http, &mut head);
+    found.tokens = tokens.steps;
+    found.notes.extend(tokens.notes);
+    if let Some((decided, outcome)) = tokens.refusal {
+        found.decision = Some(decided);
+        found.outcome = outcome;
+        return found;
+    }
+    let asked = policy::ask(question, &http, (&mut head, tokens.token.as_deref()), (&connection, client));
     found.canonical.extend(differences(&canonical, &head));
-    found.policies = policies;
-    if let Some(refusal) = refusal {
+    found.policies = asked.steps;
+    found.decision = Some(asked.decided);
+    if let Some(refusal) = asked.refusal {
         found.outcome = refusal;
         return found;
     }
@@ -79,67 +109,12 @@ pub(super) fn walk(snapshot: &Snapshot, question: &Question) -> Explanation {
     found
 }
 
-/// The listener and HTTP chain that a client of this question meets: of those of the right direction the one that knows the host, and of these the
-/// one of the port.
-fn arrive(snapshot: &Snapshot, question: &Question, head: &Parts) -> Option<(Arc<Listener>, Arc<Http>)> {
-    let mut best: Option<(u8, &Arc<Listener>, Arc<Http>)> = None;
-    for listener in snapshot.listeners() {
-        let wanted = match listener.mesh.direction {
-            Direction::Inbound => question.is_inbound(),
-            Direction::Outbound | Direction::Gateway => !question.is_inbound(),
-        };
-        let own_port = ports(listener).any(|port| port == question.port());
-        // One that is not bound takes over the connections to its own port alone.
-        if !wanted || (!listener.mesh.bound && !own_port) {
-            continue;
-        }
-        let ip = question.ip().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let captured = listener.mesh.interception.is_some() || !listener.mesh.bound;
-        let destination = SocketAddr::new(ip, question.port());
-        let query = ChainQuery {
-            destination: captured.then_some(destination).or_else(|| first_address(listener)),
-            source: question.peer(),
-            transport: TransportProtocol::RawBuffer,
-            server_name: None,
-            application_protocols: &["http/1.1"],
-        };
-        // Mutual TLS where the port takes it, as a sidecar would call.
-        let secure =
-            ChainQuery { transport: TransportProtocol::Tls, application_protocols: &["istio"], ..query };
-        let ended = listener.chain(&secure).filter(|chain| chain.mesh.tls.is_some());
-        let chain = ended.or_else(|| listener.chain(&query));
-        let Some(http) = chain.and_then(|chain| chain.protocol.http()) else { continue };
-        let mut canonical = head.clone();
-        let known = canonicalise(&http.mesh, &mut canonical, question.peer()).is_ok()
-            && authority(&canonical).is_some_and(|authority| {
-                let found = http.routes.select(&authority.host, authority.port, &canonical, &mut NoTrace);
-                !matches!(found, Err(Miss::Host))
-            });
-        let rank = u8::from(!known) * 2 + u8::from(!own_port);
-        if best.as_ref().is_none_or(|(other, ..)| rank < *other) {
-            best = Some((rank, listener, http.clone()));
-        }
+fn part(listener: &Listener) -> Part {
+    let addresses: Vec<_> = listener.mesh.addresses.iter().map(Address::to_string).collect();
+    Part {
+        name: format!("{} at {}", listener.mesh.name, addresses.join(", ")),
+        origin: listener.mesh.origin.to_string(),
     }
-    best.map(|(_, listener, http)| (listener.clone(), http))
-}
-
-fn ports(listener: &Listener) -> impl Iterator<Item = u16> {
-    listener.mesh.addresses.iter().filter_map(|address| match address {
-        Address::Socket(address) => Some(address.port()),
-        Address::Unix(_) => None,
-    })
-}
-
-fn first_address(listener: &Listener) -> Option<SocketAddr> {
-    listener.mesh.addresses.iter().find_map(|address| match address {
-        Address::Socket(address) => Some(*address),
-        Address::Unix(_) => None,
-    })
-}
-
-/// The authority of a head that is canonical.
-fn authority(head: &Parts) -> Option<Authority<'_>> {
-    request_authority(head.version, &head.method, &head.uri, &head.headers).ok().flatten()
 }
 
 pub(super) fn step(step: &TraceStep) -> Step {

@@ -5,6 +5,7 @@
 //! [`Authority`] (CVE-2021-39155 is a policy that minded the case), and two different hosts in one request are
 //! refused rather than ranked.
 
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -87,6 +88,17 @@ impl<'a> Authority<'a> {
     #[must_use]
     pub fn into_owned(self) -> Authority<'static> {
         Authority { host: Cow::Owned(self.host.into_owned()), port: self.port }
+    }
+
+    /// What goes into a Host header.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let mut text = Vec::with_capacity(self.host.len() + ":65535".len());
+        text.extend_from_slice(self.host.as_bytes());
+        if let Some(port) = self.port {
+            text.push(b':');
+            text.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+        }
+        text.into()
     }
 
     /// Whether both name one place, an absent port standing for the default one of the scheme.

@@ -3,15 +3,15 @@
 use super::authority::{Authority, request_authority};
 use super::canonical::{Canonical, canonical};
 use super::extended_connect;
-use super::headers::{self, HeadLimits, HeadRefusal, forwarded, grpc};
+use super::headers::{self, HeadLimits, HeadRefusal, Present, forwarded, grpc};
 use super::worker::Worker;
 use super::xfcc::{self, XFCC};
 use crate::mesh::{ForwardClientCert, HttpChain};
 use crate::snapshot::Http;
 use filter_api::{Error, Peer, Reason, Request};
-use http::header::{CONTENT_LENGTH, EXPECT, Entry, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, Entry, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::{PathAndQuery, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use std::net::IpAddr;
 
@@ -25,16 +25,20 @@ pub(crate) fn check(worker: &Worker, request: &mut Request) -> Result<(), Error>
     }
     let tls = request.cx.connection.tls.as_ref();
     let peer = tls.and_then(|tls| tls.peer.as_deref());
-    let mut caller = Caller::new(settings, &request.head.headers, request.cx.connection.remote.ip());
+    let present = Present::of(&request.head.headers);
+    let mut caller = Caller::new(settings, &request.head.headers, present, request.cx.connection.remote.ip());
     caller.secure = tls.is_some();
-    let told = request.head.headers.contains_key(XFCC).then(|| taken(&mut request.head.headers));
-    let result = make_canonical(settings, &mut request.head, caller);
+    let told = present.client_cert.then(|| taken(&mut request.head.headers));
+    let result = make_canonical(settings, &mut request.head, caller, present);
+    if result.is_err() {
+        show_authority(&mut request.head);
+    }
     tell_certificate(worker, settings, &mut request.head.headers, (peer, told));
     request.body.limit(settings.max_body_bytes);
     let mut facts = request.cx.facts.borrow_mut();
     facts.client = Some(caller.client);
     let readable = result.as_ref().map_or_else(|error| error.reason() == Reason::BodyTooLarge, |()| true);
-    facts.grpc = readable && grpc::is_grpc(&request.head.headers);
+    facts.grpc = readable && present.content_type && grpc::is_grpc(&request.head.headers);
     facts.method = Some(request.head.method.clone());
     facts.target = Some(request.head.uri.clone());
     let headers = &request.head.headers;
@@ -65,9 +69,10 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(settings: &HttpChain, headers: &HeaderMap, peer: IpAddr) -> Self {
+    fn new(settings: &HttpChain, headers: &HeaderMap, present: Present, peer: IpAddr) -> Self {
         let hops = settings.trusted_hops as usize;
         let client = match settings.edge {
+            _ if !present.forwarded_for => peer.to_canonical(),
             true => forwarded::client_at_edge(headers, peer, hops),
             false => forwarded::client_within(headers, peer, hops),
         };
@@ -77,27 +82,41 @@ impl Caller {
 
 /// The client of a request of `peer`, from its head as it came.
 pub(crate) fn client_of(settings: &HttpChain, head: &Parts, peer: IpAddr) -> IpAddr {
-    Caller::new(settings, &head.headers, peer).client
+    Caller::new(settings, &head.headers, Present::of(&head.headers), peer).client
 }
 
 /// Makes a head canonical as these settings say, for a request of `peer`. Pure: the data path and `explain` call the same.
 pub(crate) fn canonicalise(settings: &HttpChain, head: &mut Parts, peer: IpAddr) -> Result<(), Error> {
-    let caller = Caller::new(settings, &head.headers, peer);
-    make_canonical(settings, head, caller)
+    let present = Present::of(&head.headers);
+    let caller = Caller::new(settings, &head.headers, present, peer);
+    make_canonical(settings, head, caller, present)
 }
 
-fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Result<(), Error> {
+/// `present`: of the head as it came.
+fn make_canonical(
+    settings: &HttpChain,
+    head: &mut Parts,
+    caller: Caller,
+    present: Present,
+) -> Result<(), Error> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let limits = HeadLimits {
         max_count: settings.max_headers as usize,
         max_bytes: settings.max_header_bytes as usize,
         ..HeadLimits::default()
     };
-    let seen = headers::inspect(head.version, target, &head.headers, &limits).map_err(refuse_head)?;
+    let version = head.version;
+    let refuse_head = |refusal| refuse_head(refusal, version);
+    let seen = headers::inspect(version, target, &head.headers, &limits).map_err(refuse_head)?;
+    if head.method == Method::CONNECT {
+        headers::check_connect(&mut head.headers).map_err(refuse_head)?;
+    }
+    check_scheme(head)?;
     // Asked before anything is removed: whether the tunnel is wanted is known from the head as it came. That of HTTP/2 is an extended CONNECT.
     let upgrade = settings.upgrades
         && head.version >= Version::HTTP_11
-        && !extended_connect::offers_http2(&head.headers);
+        && !(present.upgrade
+            && (extended_connect::offers_http2(&head.headers) || upgrades_with_body(&head.headers)));
     let authority = request_authority(head.version, &head.method, &head.uri, &head.headers)
         .map_err(|refusal| Error::new(Reason::BadAuthority).detail(refusal.to_string()).closing())?;
     if let Some(authority) = &authority
@@ -114,7 +133,7 @@ fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Res
     // HTTP/2 names its host in the target, HTTP/1 in a header that policy and upstream read. One of both is enough inside.
     let host = match &authority {
         Some(authority) if needs_host(authority, head.headers.get(HOST)) => {
-            HeaderValue::try_from(authority.to_string()).ok()
+            HeaderValue::from_maybe_shared(authority.to_bytes()).ok()
         }
         _ => None,
     };
@@ -141,10 +160,45 @@ fn make_canonical(settings: &HttpChain, head: &mut Parts, caller: Caller) -> Res
     forwarded::ensure_request_id(&mut head.headers, !settings.edge || settings.trusted_hops > 0);
     // Over HTTP/1 hyper answers `100 Continue` as soon as the upstream wants the body: the expectation ends here. Over HTTP/2 it does not,
     // so the next server is asked (RFC 9110 section 10.1.1), whose refusal need not wait for the body.
-    if head.version != Version::HTTP_2 && head.headers.get(EXPECT).is_some_and(expects_continue) {
+    if present.expect
+        && head.version != Version::HTTP_2
+        && head.headers.get(EXPECT).is_some_and(expects_continue)
+    {
         head.headers.remove(EXPECT);
     }
-    check_length(settings.max_body_bytes, &head.headers)
+    if present.content_length { check_length(settings.max_body_bytes, &head.headers) } else { Ok(()) }
+}
+
+/// Whether a request that asks for an upgrade has a body. A server may ignore such a wish (RFC 9110 section 7.8), so it goes on without: else bytes of the
+/// client would reach the server before it has agreed, and be taken for the tunnel's.
+fn upgrades_with_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && (headers.contains_key(TRANSFER_ENCODING)
+            || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
+}
+
+/// HTTP is all that is forwarded here, whatever scheme a target names (RFC 9110 section 7.1; Envoy refuses the same).
+fn check_scheme(head: &Parts) -> Result<(), Error> {
+    let Some(scheme) = head.uri.scheme() else { return Ok(()) };
+    if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS {
+        return Ok(());
+    }
+    let details = match head.version {
+        Version::HTTP_2 => "http2.violation.of.messaging.rule",
+        _ => "http1.invalid_scheme",
+    };
+    let detail = format!("the scheme of its target is {scheme}, and only http and https are served");
+    Err(Error::new(Reason::BadAuthority).details(details).detail(detail).closing())
+}
+
+/// The log shows the authority of a refused request, too, wherever it stood.
+fn show_authority(head: &mut Parts) {
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        && let Entry::Vacant(place) = head.headers.entry(HOST)
+    {
+        place.insert(host);
+    }
 }
 
 fn expects_continue(value: &HeaderValue) -> bool {
@@ -232,13 +286,16 @@ fn retarget(uri: &mut Uri, target: Option<PathAndQuery>, method: &Method) -> Res
     Ok(())
 }
 
-fn refuse_head(refusal: HeadRefusal) -> Error {
+fn refuse_head(refusal: HeadRefusal, version: Version) -> Error {
     let reason = match refusal {
         HeadRefusal::TooMany | HeadRefusal::TooLarge => Reason::HeadersTooLarge,
         HeadRefusal::TargetTooLong => Reason::UriTooLong,
         _ => Reason::BadFraming,
     };
-    let error = Error::new(reason).detail(refusal.to_string());
+    let mut error = Error::new(reason).detail(refusal.to_string());
+    if let Some(details) = refusal.details(version) {
+        error = error.details(details);
+    }
     if refusal.closes() { error.closing() } else { error }
 }
 

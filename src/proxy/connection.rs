@@ -3,6 +3,7 @@
 mod arrival;
 mod conn;
 mod door;
+mod frames;
 mod io;
 mod look;
 mod streams;
@@ -193,7 +194,8 @@ pub(super) async fn serve<S>(
         return refuse(&listener, (Reason::DownstreamTls, why.to_string()));
     }
     let door = Rc::new(door);
-    let io = Io { stream, first, phase: conn.phase().clone(), _accepted: accepted };
+    let frames = (facts.protocol == Protocol::Http2).then(Box::default);
+    let io = Io { stream, first, phase: conn.phase().clone(), frames, _accepted: accepted };
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
             conn.begin_http(facts.protocol, &http.mesh);

@@ -116,7 +116,7 @@ impl Worker {
         tracing::warn!(listener, %error, "accepting a connection failed");
     }
 
-    /// Trailers came that HTTP/1 cannot carry, since the head did not announce them.
+    /// Trailers came that HTTP/1 cannot carry: the head did not announce them, or the client does not want any.
     pub(crate) fn count_lost_trailers(&self) {
         self.counts.trailers_lost(&self.metrics);
     }

@@ -100,7 +100,9 @@ impl Opening {
             Err(Error::new(Reason::UpgradeRefused).detail(detail))
         };
         let connect = head.method == Method::CONNECT;
-        let upgrade = if connect { None } else { head.headers.remove(UPGRADE) };
+        // A pass over the names costs less than a look-up that most often finds nothing.
+        let upgrades = !connect && head.headers.keys().any(|name| *name == UPGRADE);
+        let upgrade = if upgrades { head.headers.remove(UPGRADE) } else { None };
         if !connect && upgrade.is_none() {
             return Ok(None);
         }

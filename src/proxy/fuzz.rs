@@ -110,7 +110,7 @@ pub fn head(data: &[u8]) {
     }
     headers::strip_control(&mut map, seen);
     headers::join_cookies(&mut map, seen);
-    let again = headers::inspect_response(&map);
+    let Ok(again) = headers::inspect_response(&map) else { return };
     let once = map.clone();
     assert!(headers::strip_hop_by_hop(&mut map, again, false).is_ok());
     assert_eq!(map, once);

@@ -8,8 +8,10 @@
 mod control;
 pub mod forwarded;
 pub mod grpc;
+mod present;
 
 pub use control::{CONTROL, strip_control, strip_control_of_response};
+pub(crate) use present::Present;
 
 use http::header::{
     self, CONNECTION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
@@ -72,6 +74,15 @@ pub enum HeadRefusal {
     /// Connection nominates ten headers or more: Envoy's limit.
     #[error("the Connection header nominates too many headers")]
     TooManyNominated,
+    /// A value begins or ends with a space or a tab, which HTTP/2 forbids (RFC 9113 section 8.2.1): HTTP/1 reads another value.
+    #[error("a header value begins or ends with a blank")]
+    Blank,
+    /// A CONNECT that announces a body by its length (RFC 9110 section 9.3.6): a server that knows that it has none reads a request.
+    #[error("a CONNECT has no body, and this one has a Content-Length")]
+    ConnectLength,
+    /// The same by Transfer-Encoding.
+    #[error("a CONNECT has no body, and this one has a Transfer-Encoding")]
+    ConnectCoding,
 }
 
 impl HeadRefusal {
@@ -86,7 +97,28 @@ impl HeadRefusal {
             | Self::BadLength
             | Self::CodingInVersion
             | Self::Nomination
-            | Self::TooManyNominated => StatusCode::BAD_REQUEST,
+            | Self::TooManyNominated
+            | Self::Blank
+            | Self::ConnectLength
+            | Self::ConnectCoding => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Envoy's `response_code_details`, which depend on the codec; `None` where those of the reason say it.
+    #[must_use]
+    pub fn details(self, version: Version) -> Option<&'static str> {
+        let http2 = version == Version::HTTP_2;
+        match self {
+            Self::TooMany | Self::TooLarge | Self::TargetTooLong => None,
+            Self::LengthAndCoding => Some("http1.content_length_and_chunked_not_allowed"),
+            Self::BadLength | Self::CodingInVersion if http2 => Some("http2.violation.of.messaging.rule"),
+            Self::BadLength => Some("http1.codec_error"),
+            Self::UnknownCoding => Some("http1.invalid_transfer_encoding"),
+            Self::CodingInVersion | Self::ConnectCoding => Some("http1.transfer_encoding_not_allowed"),
+            Self::Nomination | Self::TooManyNominated => Some("http1.connection_header_rejected"),
+            Self::Blank if http2 => Some("http2.invalid.header.field"),
+            Self::Blank => Some("http1.invalid_characters"),
+            Self::ConnectLength => Some("http1.body_disallowed"),
         }
     }
 
@@ -101,6 +133,8 @@ impl HeadRefusal {
                 | Self::UnknownCoding
                 | Self::CodingInVersion
                 | Self::TooLarge
+                | Self::ConnectLength
+                | Self::ConnectCoding
         )
     }
 }
@@ -119,6 +153,12 @@ impl Seen {
     const CRUMBS: u8 = 1 << 5;
     const HOP_BY_HOP: u8 = Self::CONNECTION | Self::ALWAYS | Self::TE | Self::UPGRADE;
 
+    /// All that hop-by-hop headers can be, where it was not looked at more closely.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(Self::HOP_BY_HOP)
+    }
+
     /// Whether there is nothing to remove, whoever sent it.
     #[must_use]
     pub fn is_clean(self) -> bool {
@@ -129,6 +169,12 @@ impl Seen {
     #[must_use]
     pub fn control(self) -> bool {
         self.0 & Self::CONTROL != 0
+    }
+
+    /// Whether there may be a Keep-Alive header.
+    #[must_use]
+    pub fn keep_alive(self) -> bool {
+        self.has(Self::ALWAYS)
     }
 
     fn has(self, bit: u8) -> bool {
@@ -166,6 +212,9 @@ pub fn inspect(
     let (mut seen, mut bytes, mut cookies, mut lengths, mut codings) = (0, 0, 0, 0, 0);
     for (name, value) in headers {
         bytes += name.as_str().len() + value.len() + 32;
+        if has_blank_end(value) {
+            return Err(HeadRefusal::Blank);
+        }
         match *name {
             CONNECTION => seen |= Seen::CONNECTION,
             TE => seen |= Seen::TE,
@@ -206,21 +255,65 @@ pub fn inspect(
     Ok(Seen(seen))
 }
 
-/// Which hop-by-hop headers a response's head holds, for [`strip_hop_by_hop`].
-#[must_use]
-pub fn inspect_response(headers: &HeaderMap) -> Seen {
-    let mut seen = 0;
-    for name in headers.keys() {
+/// Checks that a CONNECT announces no body, so that no byte of the client goes upstream before the tunnel is open. A length of zero, which some clients
+/// send, is removed, as by Envoy.
+///
+/// # Errors
+///
+/// [`HeadRefusal::ConnectLength`] and [`HeadRefusal::ConnectCoding`].
+pub fn check_connect(headers: &mut HeaderMap) -> Result<(), HeadRefusal> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(HeadRefusal::ConnectCoding);
+    }
+    match headers.get(CONTENT_LENGTH) {
+        None => Ok(()),
+        Some(length) if length == "0" => {
+            headers.remove(CONTENT_LENGTH);
+            Ok(())
+        }
+        Some(_) => Err(HeadRefusal::ConnectLength),
+    }
+}
+
+/// Which hop-by-hop headers the head of an HTTP/1 response holds, for [`strip_hop_by_hop`].
+///
+/// # Errors
+///
+/// What is wrong with its framing, in words: where its body ends could be read in two ways (RFC 9112 section 6.3), or no further than by undoing a transfer
+/// coding that we do not know.
+pub fn inspect_response(headers: &HeaderMap) -> Result<Seen, &'static str> {
+    let (mut seen, mut length, mut codings) = (0, None, 0);
+    for (name, value) in headers {
         match *name {
             CONNECTION => seen |= Seen::CONNECTION,
             TE => seen |= Seen::TE,
             UPGRADE => seen |= Seen::UPGRADE,
-            TRANSFER_ENCODING => seen |= Seen::ALWAYS,
+            CONTENT_LENGTH if !is_length(value) || length.is_some_and(|known| known != value) => {
+                return Err("its Content-Length is not one number");
+            }
+            CONTENT_LENGTH => length = Some(value),
+            TRANSFER_ENCODING => {
+                codings += 1;
+                seen |= Seen::ALWAYS;
+                if codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err("its Transfer-Encoding is another than `chunked`");
+                }
+            }
             _ if *name == KEEP_ALIVE || *name == PROXY_CONNECTION => seen |= Seen::ALWAYS,
             _ => {}
         }
     }
-    Seen(seen)
+    match (length, codings) {
+        (Some(_), 1..) => Err("it has both Content-Length and Transfer-Encoding"),
+        _ => Ok(Seen(seen)),
+    }
+}
+
+/// Whether a value begins or ends with a space or a tab.
+fn has_blank_end(value: &HeaderValue) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bytes = value.as_bytes();
+    blank(bytes.first()) || blank(bytes.last())
 }
 
 /// `1*DIGIT` that fits 63 bits: no sign, no list, no space.
@@ -251,12 +344,16 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen, upgrade: bool) -> R
         for name in &nominated {
             headers.remove(name);
         }
-        if upgrade && named_upgrade && seen.has(Seen::UPGRADE) {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        } else {
-            headers.remove(UPGRADE);
+        match seen.has(Seen::UPGRADE) {
+            true if upgrade && named_upgrade => {
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            true => {
+                headers.remove(UPGRADE);
+            }
+            false => {}
         }
-    } else {
+    } else if seen.has(Seen::UPGRADE) {
         // Upgrade without `Connection: upgrade` asks for nothing (RFC 9110 section 7.8).
         headers.remove(UPGRADE);
     }

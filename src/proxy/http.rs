@@ -3,15 +3,17 @@
 use super::coalesce;
 use super::connection::{Busy, Downstream, Io, StreamExecutor};
 use super::extended_connect;
-use super::record::Recorded;
+use super::portions::Portions;
+use super::record::{Recorded, Trailers};
+use super::refused::{self, Refused};
 use super::resets::{Resets, Unanswered};
 use super::tunnel;
 use super::upstream::MAX_BUFFER;
 use super::worker::Worker;
 use crate::mesh::Direction;
-use filter_api::{Body, Cx, Protocol, Request};
-use http::header::{CONNECTION, CONTENT_TYPE, TRAILER};
-use http::{HeaderValue, Method, StatusCode, Version};
+use filter_api::{Body, Cx, Protocol, Reason, Request};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,6 +35,9 @@ const MAX_RESETS: usize = 50;
 
 /// Streams that a client may make us reset by its own mistakes (CVE-2025-8671).
 const MAX_ERRORS: usize = 1024;
+
+/// What the client of a head that did not come in time is told (RFC 9110 section 15.5.9).
+const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Serves one HTTP connection until it ends.
 pub(super) async fn serve<S>(downstream: Rc<Downstream>, stack: S, io: Io)
@@ -68,7 +73,14 @@ where
         let graceful = |sending: Pin<&mut coalesce::Sending<_, _>>| {
             http2::Connection::graceful_shutdown(sending.connection());
         };
-        conn.drive(pin!(connection), false, look, graceful).await;
+        let after = || refused::record_resets(&downstream);
+        let ended = conn.drive(pin!(connection), false, look, after, graceful).await;
+        after();
+        if let Some(refused) = ended.and_then(|ended| Refused::by_http2(&ended.err()?)) {
+            refused.record(&downstream);
+        } else if conn.is_late() {
+            Refused::late(false).record(&downstream);
+        }
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -79,8 +91,18 @@ where
         if headers > CODEC_HEADERS {
             builder.max_headers(headers);
         }
-        let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-        conn.drive(pin!(connection), true, look, http1::UpgradeableConnection::graceful_shutdown).await;
+        let mut connection =
+            builder.serve_connection(TokioIo::new(Portions::of(io)), service).with_upgrades();
+        let graceful = http1::UpgradeableConnection::graceful_shutdown;
+        let ended = conn.drive(Pin::new(&mut connection), true, look, || {}, graceful).await;
+        if let Some(refused) = ended.and_then(|ended| Refused::by_http1(&ended.err()?)) {
+            refused.record(&downstream);
+        } else if conn.is_late() {
+            Refused::late(true).record(&downstream);
+            if let Some(parts) = connection.into_parts() {
+                parts.io.into_inner().into_inner().finish(TOO_LATE).await;
+            }
+        }
     }
 }
 
@@ -90,6 +112,9 @@ struct HttpService<S> {
     stack: RefCell<S>,
     resets: Rc<Resets>,
 }
+
+// Nothing in it is pinned.
+impl<S> Unpin for HttpService<S> {}
 
 /// What a request asks to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,15 +147,18 @@ where
         let (mut head, body) = message.into_parts();
         extended_connect::to_upgrade(&mut head);
         let http1 = head.version <= Version::HTTP_11;
+        let wants_trailers = head.version == Version::HTTP_11 && wants_trailers(&head.headers);
         let unanswered =
             (!http1).then(|| Unanswered::new(&self.resets, &downstream.worker, &downstream.conn, cx.started));
         let body =
             if hyper::body::Body::is_end_stream(&body) { Body::empty() } else { Body::downstream(body) };
-        let inner = self.stack.borrow_mut().call(Request { head, body, cx });
+        let inner = self.stack.borrow_mut().call(Request { head, body, cx: cx.clone() });
         Exchange {
             inner,
+            cx,
             opens,
             http1,
+            wants_trailers,
             unanswered,
             later: !http1 && self.resets.are_suspicious(),
             worker: downstream.worker.clone(),
@@ -145,13 +173,25 @@ pin_project_lite::pin_project! {
     struct Exchange<F> {
         #[pin]
         inner: F,
+        cx: Cx,
         opens: Option<(Opens, hyper::upgrade::OnUpgrade)>,
         http1: bool,
+        wants_trailers: bool,
         unanswered: Option<Unanswered>,
         later: bool,
         worker: Rc<Worker>,
         direction: Direction,
         busy: Option<Busy>,
+    }
+
+    impl<F> PinnedDrop for Exchange<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // Given up without an answer, since its stream is gone: by the client, or by the codec for the faults of its body.
+            if this.busy.as_ref().is_some_and(|busy| busy.conn().take_malformed_stream()) {
+                this.cx.facts.borrow_mut().reasons.push(Reason::DownstreamMessage);
+            }
+        }
     }
 }
 
@@ -189,7 +229,8 @@ where
                 response.body_mut().restate(StatusCode::FORBIDDEN);
             }
             _ if *this.http1 => {
-                announce_trailers(&mut response);
+                announce_trailers(&mut response, *this.wants_trailers);
+                state_length(&mut response);
                 if this.busy.as_ref().is_some_and(Busy::is_last) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -213,18 +254,42 @@ fn opens(message: &http::Request<Incoming>) -> Option<Opens> {
     upgrade.then_some(Opens::Upgrade)
 }
 
+/// Whether an HTTP/1.1 client takes trailers: hyper sends none to others (RFC 9110 section 6.5.1).
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|one| one.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
 /// hyper sends over HTTP/1 only those trailers that the head announced. gRPC's are known beforehand.
-fn announce_trailers(response: &mut http::Response<Recorded>) {
-    let grpc = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let announced = response.headers().contains_key(TRAILER);
-    if !grpc && !announced {
-        response.body_mut().lose_trailers();
-    }
-    if grpc && !announced {
+fn announce_trailers(response: &mut http::Response<Recorded>, wanted: bool) {
+    let headers = response.headers_mut();
+    let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc && !headers.contains_key(TRAILER) {
         let names = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
-        response.headers_mut().insert(TRAILER, names);
+        headers.insert(TRAILER, names);
+    }
+    let which = match headers.contains_key(TRAILER) && !headers.contains_key(CONTENT_LENGTH) {
+        true if wanted => {
+            let lines = headers.get_all(TRAILER).iter().filter_map(|line| line.to_str().ok());
+            let names = lines.flat_map(|line| line.split(','));
+            Trailers::Announced(names.filter_map(|name| name.trim().parse().ok()).collect())
+        }
+        _ => Trailers::Lost,
+    };
+    response.body_mut().send_trailers(which);
+}
+
+/// The length of what a 304 stands for is kept, as in Envoy, and as HTTP/2 keeps it (RFC 9110 section 8.6).
+fn state_length(response: &mut http::Response<Recorded>) {
+    if response.status() != StatusCode::NOT_MODIFIED {
+        return;
+    }
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if let Some(length) = length {
+        response.body_mut().state_length(length);
     }
 }

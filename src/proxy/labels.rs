@@ -154,6 +154,7 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         Reason::DownstreamClosed => ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
         Reason::DownstreamReset => ResponseFlags::DOWNSTREAM_REMOTE_RESET,
         Reason::DownstreamProtocol
+        | Reason::DownstreamMessage
         | Reason::DownstreamTls
         | Reason::BadPath
         | Reason::BadAuthority
@@ -166,6 +167,7 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         | Reason::UpgradeRefused
         | Reason::AccessDenied
         | Reason::AccessRevoked
+        | Reason::BadRewrite
         | Reason::Internal => ResponseFlags::NONE,
     }
 }

@@ -48,7 +48,7 @@ pub const LIMITS: &[Limit] = &[
         10,
         "seconds",
         "request",
-        "A head that takes longer ends its connection.",
+        "A head that takes longer ends its connection: HTTP/1 is told 408; of HTTP/2 its preface, SETTINGS and header blocks count.",
     ),
     limit(
         "stream_idle_timeout",
@@ -98,7 +98,7 @@ pub const LIMITS: &[Limit] = &[
         64 * 1024,
         "bytes",
         "stream",
-        "What may wait to be written to a reader that stopped.",
+        "What a codec may hold back of a body. An HTTP/1 reader that stops pins one portion of 32 KiB in it, one before it, and the room for another.",
     ),
     limit(
         "handshake_timeout",

@@ -5,7 +5,7 @@ mod body;
 mod report;
 
 pub(crate) use activity::Activity;
-pub(crate) use body::Recorded;
+pub(crate) use body::{Recorded, Trailers};
 
 use super::audit;
 use super::connection::Door;
@@ -193,6 +193,24 @@ impl Recorder {
         }
     }
 
+    /// Counts and logs what the codec refused, as the context says: no exchange came of it.
+    pub(crate) fn refused(worker: &Rc<Worker>, cx: Cx, version: Version, status: u16) {
+        let activity = Rc::new(Activity::new(&cx, Duration::ZERO, None));
+        worker.begin_exchange(&activity);
+        let mut recorder = Self {
+            worker: worker.clone(),
+            cx,
+            activity,
+            version,
+            kept: KeptHeaders::new(),
+            status,
+            grpc_status: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
+        recorder.finish(Ending::Complete(None));
+    }
+
     /// The head of the response is there.
     fn begin(mut self, response: Response) -> http::Response<Recorded> {
         let Response { mut head, mut body } = response;
@@ -283,6 +301,9 @@ impl Recorder {
         if let Ending::Complete(Some(trailers)) = ending {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
         }
+        if facts.loses_trailers && facts.request_meter.as_ref().is_some_and(|meter| meter.had_trailers()) {
+            self.worker.count_lost_trailers();
+        }
         let broken = match ending {
             Ending::Broken(reason) => Some(reason),
             Ending::Complete(_) => None,
@@ -309,7 +330,12 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.activity.is_over() {
-            let reason = self.activity.must_end().unwrap_or(Reason::DownstreamClosed);
+            let malformed = self.cx.facts.borrow().reasons.last() == Some(&Reason::DownstreamMessage);
+            let reason = match self.activity.must_end() {
+                Some(reason) => reason,
+                None if malformed => Reason::DownstreamMessage,
+                None => Reason::DownstreamClosed,
+            };
             self.finish(Ending::Broken(reason));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::headers::grpc;
 use super::worker::Worker;
-use filter_api::{Cx, Error, Reason, Record, Request, Response};
+use filter_api::{Cx, Error, Fault, Reason, Record, Request, Response};
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use pin_project_lite::pin_project;
@@ -102,8 +102,14 @@ pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
     let (grpc, id) = {
         let mut facts = cx.facts.borrow_mut();
         facts.reasons.push(reason);
-        if let Some(cause) = error.cause() {
+        // What broke on the downstream's side is no failure of the upstream's transport.
+        if reason.fault() != Fault::Downstream
+            && let Some(cause) = error.cause()
+        {
             facts.upstream_failure = Some(cause.into());
+        }
+        if let Some(details) = error.own_details() {
+            facts.details = Some(details.into());
         }
         facts.records.extend(error.decided().cloned());
         let matched = cx.matched().map(|matched| matched.origin.clone());
@@ -131,7 +137,7 @@ fn message(error: &Error) -> String {
         // As for a request that a policy refuses: which one is not for the caller to know.
         return "RBAC: access denied".to_owned();
     }
-    let reason = error.reason().details();
+    let reason = error.own_details().unwrap_or(error.reason().details());
     let reason = reason.split_once('{').map_or(reason, |(_, inner)| inner.trim_end_matches('}'));
     match error.detail_str() {
         "" => reason.replace('_', " "),

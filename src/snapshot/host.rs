@@ -15,8 +15,6 @@ pub struct VirtualHost {
     /// Apart from the routes: they stay when a cluster is replaced.
     rules: Arc<Rules>,
     routes: Box<[Arc<Route>]>,
-    /// Why it has no rules, although some were written.
-    closed: Option<Box<str>>,
     /// It is in force as written. Otherwise it is compiled, and its problem listed, every time.
     clean: bool,
 }
@@ -44,13 +42,6 @@ impl VirtualHost {
     /// The same, by looking at every rule up to the one that matches, and saying why the others do not.
     #[cold]
     pub(super) fn select_aloud(&self, subject: &Subject<'_>, trace: &mut impl Trace) -> Option<&Arc<Route>> {
-        if let Some(reason) = &self.closed {
-            trace.step(|| TraceStep {
-                origin: self.mesh.origin.clone(),
-                held: false,
-                because: format!("virtual host {:?} is closed: {reason}", self.mesh.name),
-            });
-        }
         for (index, rule) in self.rules.in_order.iter().enumerate() {
             let failed = rule.refuses(subject);
             trace.step(|| self.explain(index, failed.map(|failed| rule.explain(failed, subject))));
@@ -84,58 +75,53 @@ impl VirtualHost {
         {
             return old.clone();
         }
-        let problem = match Self::compile(mesh, old, linker) {
-            Ok(host) => return Arc::new(host),
-            Err(problem) => problem,
-        };
-        let kept = old
-            .filter(|old| old.closed.is_none())
-            .and_then(|old| Self::compile(&old.mesh, Some(old), linker).ok())
-            .map(|host| Self { clean: false, ..host });
-        let message = format!("virtual host {:?}: {}", mesh.name, problem.message);
-        let instead = if kept.is_some() { "its last version stays" } else { "its requests are answered 404" };
-        problems.push(Problem { origin: problem.origin, message: format!("{message}; {instead}") });
-        // Without rules, not without domains: else its requests would fall to a wildcard host, which may let them out.
-        Arc::new(kept.unwrap_or_else(|| Self {
-            mesh: mesh.clone(),
-            rules: Arc::default(),
-            routes: Box::default(),
-            closed: Some(message.into()),
-            clean: false,
-        }))
+        let before = problems.len();
+        let host = Self::compile(mesh, old, linker, problems);
+        Arc::new(Self { clean: problems.len() == before, ..host })
     }
 
     fn touches(&self, linker: &Linker<'_>) -> bool {
         self.routes.iter().any(|route| route.touches(linker))
     }
 
+    /// A rule that cannot be compiled stands alone with it, the others hold: without its conditions it matches nothing, and without its action it
+    /// answers 500, for what comes after it was not meant for these requests.
     fn compile(
         mesh: &Arc<mesh::VirtualHost>,
         old: Option<&Arc<Self>>,
         linker: &Linker<'_>,
-    ) -> Result<Self, Problem> {
-        let known = old.filter(|old| old.closed.is_none() && same(&old.mesh, mesh));
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let known = old.filter(|old| old.clean && same(&old.mesh, mesh));
         let mut rules = Vec::new();
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(mesh.routes.len());
         for (index, written) in mesh.routes.iter().enumerate() {
-            let at = |message: String| Problem {
-                origin: written.origin.clone(),
-                message: if written.name.is_empty() {
-                    format!("rule {index}: {message}")
+            let mut at = |message: String, instead: &str| {
+                let host = &mesh.name;
+                let message = if written.name.is_empty() {
+                    format!("virtual host {host:?}, rule {index}: {message}; {instead}")
                 } else {
-                    format!("rule {index} ({}): {message}", written.name)
-                },
+                    format!("virtual host {host:?}, rule {index} ({}): {message}; {instead}", written.name)
+                };
+                problems.push(Problem { origin: written.origin.clone(), message });
             };
             if known.is_none() {
-                rules.push(Rule::compile(&written.matches).map_err(at)?);
+                rules.push(Rule::compile(&written.matches).unwrap_or_else(|error| {
+                    at(error, "the rule takes no request");
+                    Rule::never()
+                }));
             }
             let last = old.and_then(|old| old.ancestor(index, mesh.routes.len(), written));
             // Rules that share an action are one rule with several matches: its filters are compiled, and keep state, once.
             let sibling = routes.last().filter(|route| Arc::ptr_eq(&route.action, &written.action));
-            routes.push(Route::link(written, last, sibling, linker).map_err(at)?);
+            routes.push(Route::link(written, last, sibling, linker).unwrap_or_else(|error| {
+                let route = Route::broken(written, &error, linker);
+                at(error, "its requests are answered 500");
+                route
+            }));
         }
         let rules = known.map_or_else(|| Rules::new(rules), |known| known.rules.clone());
-        Ok(Self { mesh: mesh.clone(), rules, routes: routes.into(), closed: None, clean: true })
+        Self { mesh: mesh.clone(), rules, routes: routes.into(), clean: true }
     }
 
     /// The route that this rule had before: at the same place from the start, or from the end when rules were added or removed above it.

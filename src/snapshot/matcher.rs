@@ -1,9 +1,10 @@
 //! The conditions of a rule, compiled.
 
 use crate::mesh::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch};
+use filter_api::re2::{whole, written};
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 use smallvec::SmallVec;
 
 /// A request as rules look at it.
@@ -68,10 +69,21 @@ struct Conditions {
 
 #[derive(Debug)]
 struct Header {
-    name: HeaderName,
+    of: Of,
     /// `None`: present.
     value: Option<Text>,
     invert: bool,
+}
+
+/// What a condition on a header looks at.
+#[derive(Debug)]
+enum Of {
+    Field(HeaderName),
+    /// The parts of the request line go by HTTP/2's names, as with Envoy.
+    Method,
+    Path,
+    Scheme,
+    Authority,
 }
 
 #[derive(Debug)]
@@ -91,6 +103,11 @@ enum Text {
 }
 
 impl Rule {
+    /// Stands for conditions that cannot be compiled: nothing fulfils them.
+    pub(super) fn never() -> Self {
+        Self { path: Path::Exact("".into()), ignore_case: false, more: None }
+    }
+
     /// Compiles the conditions of a rule. The error names the condition.
     pub(super) fn compile(mesh: &RouteMatch) -> Result<Self, String> {
         let path = match &mesh.path {
@@ -229,33 +246,60 @@ impl Conditions {
 
 impl Header {
     fn compile(mesh: &HeaderMatch) -> Result<Self, String> {
-        let name = HeaderName::try_from(mesh.name.as_str()).map_err(|_| {
-            format!("header {:?}: not a header name; write letters, digits and dashes", mesh.name)
-        })?;
+        let of = match mesh.name.to_ascii_lowercase().as_str() {
+            ":method" => Of::Method,
+            ":path" => Of::Path,
+            ":scheme" => Of::Scheme,
+            ":authority" | "host" => Of::Authority,
+            name => Of::Field(HeaderName::try_from(name).map_err(|_| {
+                format!("header {:?}: not a header name; write letters, digits and dashes", mesh.name)
+            })?),
+        };
         let value = compile_value(&mesh.value).map_err(|error| format!("header {:?}: {error}", mesh.name))?;
-        Ok(Self { name, value, invert: mesh.invert })
+        Ok(Self { of, value, invert: mesh.invert })
     }
 
     fn holds(&self, subject: &Subject<'_>) -> bool {
-        let mut fields = subject.head.headers.get_all(&self.name).iter();
-        let found = match (fields.next(), &self.value) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(first), Some(text)) => match fields.next() {
-                None => text.holds(first.as_bytes()),
-                Some(second) => text.holds(&join([first, second].into_iter().chain(fields))),
-            },
+        let is = |bytes: &[u8]| self.value.as_ref().is_none_or(|text| text.holds(bytes));
+        let found = match &self.of {
+            Of::Field(name) => {
+                let mut fields = subject.head.headers.get_all(name).iter();
+                match (fields.next(), fields.next()) {
+                    (None, _) => false,
+                    (Some(only), None) => is(only.as_bytes()),
+                    (Some(first), Some(second)) => is(&join([first, second].into_iter().chain(fields))),
+                }
+            }
+            Of::Method => is(subject.head.method.as_str().as_bytes()),
+            // With the query, as Envoy's `:path`.
+            Of::Path => subject.head.uri.path_and_query().is_some_and(|path| is(path.as_str().as_bytes())),
+            Of::Scheme => is(subject.scheme().as_bytes()),
+            Of::Authority => subject.with_authority(is),
         };
         found != self.invert
     }
 
+    fn is_there(&self, subject: &Subject<'_>) -> bool {
+        match &self.of {
+            Of::Field(name) => subject.head.headers.contains_key(name),
+            Of::Path => subject.head.uri.path_and_query().is_some(),
+            Of::Method | Of::Scheme | Of::Authority => true,
+        }
+    }
+
     fn explain(&self, subject: &Subject<'_>) -> String {
-        let name = &self.name;
+        let name = match &self.of {
+            Of::Field(name) => name.as_str(),
+            Of::Method => ":method",
+            Of::Path => ":path",
+            Of::Scheme => ":scheme",
+            Of::Authority => ":authority",
+        };
         match (&self.value, self.invert) {
             (None, true) => format!("header {name} is there, and must not be"),
             (Some(text), true) => format!("header {name} is {}, and must not be", text.expected()),
             (None, false) => format!("header {name} is absent"),
-            (Some(_), false) if !subject.head.headers.contains_key(name) => {
+            (Some(_), false) if !self.is_there(subject) => {
                 format!("header {name} is absent")
             }
             (Some(text), false) => format!("header {name} is not {}", text.expected()),
@@ -360,31 +404,6 @@ fn join<'a>(fields: impl Iterator<Item = &'a HeaderValue>) -> SmallVec<[u8; 256]
         joined.extend_from_slice(field.as_bytes());
     }
     joined
-}
-
-const OPEN: &str = r"\A(?:";
-const CLOSE: &str = r")\z";
-
-/// A pattern that must match the whole string, within a bounded size.
-///
-/// Classes such as `\d` are ASCII, as in RE2; only a pattern that needs Unicode tables (`\p{Greek}`) gets them.
-fn whole(pattern: &str) -> Result<Regex, String> {
-    let build = |pattern: &str, unicode: bool| {
-        RegexBuilder::new(pattern).unicode(unicode).size_limit(1 << 20).dfa_size_limit(1 << 20).build()
-    };
-    // Alone first: `a)(?:b` must not become valid by what is put around it, and the error shows what was written.
-    let unicode = build(pattern, false).is_err();
-    if unicode {
-        build(pattern, true).map_err(|error| format!("regex {pattern:?}: {error}; write RE2 syntax"))?;
-    }
-    build(&format!("{OPEN}{pattern}{CLOSE}"), unicode)
-        .map_err(|error| format!("regex {pattern:?}: {error}; write RE2 syntax"))
-}
-
-/// The pattern as it was written.
-fn written(regex: &Regex) -> &str {
-    let whole = regex.as_str();
-    whole.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix(CLOSE)).unwrap_or(whole)
 }
 
 #[cfg(test)]

@@ -67,6 +67,32 @@ impl Route {
         Ok(Arc::new(Self { name, origin, action: mesh.action.clone(), shares }))
     }
 
+    /// Answers for a rule whose action cannot be compiled.
+    pub(super) fn broken(mesh: &mesh::Route, why: &str, linker: &Linker<'_>) -> Arc<Self> {
+        let reply = filter_transform::Reply::Direct {
+            status: 500,
+            body: format!("the route {:?} cannot be put in force: {why}\n", mesh.name).into_bytes(),
+        };
+        let settings = filter_transform::Settings {
+            origin: mesh.origin.clone(),
+            reply: Some(reply),
+            ..filter_transform::Settings::default()
+        };
+        let action = RouteAction {
+            action: Action::Respond,
+            filters: RouteSettings { transform: vec![settings], ..RouteSettings::default() },
+        };
+        let (name, origin) = (mesh.name.clone(), mesh.origin.clone());
+        // A fixed answer has nothing that could fail to compile; without it the route would have no destination, which is 503.
+        let slots =
+            linker.compile(&action.filters, &RouteSettings::default()).unwrap_or_else(|_| linker.off.clone());
+        let (cluster_name, route) = (Name::from(""), name.clone());
+        let first =
+            Arc::new(Destination { slots, cluster: None, cluster_name, route, origin: origin.clone() });
+        let shares = Arc::new(Shares { first, first_until: 1, others: Box::default(), total: 1 });
+        Arc::new(Self { name, origin, action: Arc::new(action), shares })
+    }
+
     /// True when this was compiled from an equal action.
     pub(super) fn does(&self, action: &Arc<RouteAction>) -> bool {
         same(&self.action, action)

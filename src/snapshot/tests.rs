@@ -151,43 +151,33 @@ fn a_cluster_that_went_away_comes_back_with_another_id() {
 }
 
 #[test]
-fn a_host_that_does_not_compile_keeps_its_last_version_and_is_listed_each_time() {
-    let first = compile(mesh_of(&["a", "b"]), None);
+fn a_rule_that_does_not_compile_stands_alone_with_it_and_is_listed_each_time() {
     let broken = || {
         let mut mesh = mesh_of(&["a", "b"]);
-        let bad = rule("bad", PathMatch::Regex("[".to_owned()), vec![share("a", 1)]);
+        let conditions = rule("bad", PathMatch::Regex("[".to_owned()), vec![share("a", 1)]);
+        let action = rule("worse", PathMatch::Exact("/w".to_owned()), vec![share("a", 0), share("b", 0)]);
+        let good = rule("good", PathMatch::Any, vec![share("b", 1)]);
         let other = hosts(&mesh)[1].clone();
-        set_hosts(&mut mesh, vec![host("a", &["a"], vec![bad]), other]);
+        set_hosts(&mut mesh, vec![host("a", &["a"], vec![conditions, action, good]), other]);
         mesh
     };
-    let (second, message) = compile_with_problem(broken(), Some(&first));
-    assert!(message.contains("virtual host \"a\": rule 0 (bad): path: regex \"[\""), "{message}");
-    assert!(message.ends_with("its last version stays"), "{message}");
-    assert_eq!(&*destination(&second, "a", "/1").unwrap().route, "regex");
-    assert!(Arc::ptr_eq(virtual_host(&first, "b"), virtual_host(&second, "b")));
-    // What is shown is what is in force.
-    assert_eq!(second.mesh.routes["80"], first.mesh.routes["80"]);
-
-    let (third, _) = compile_with_problem(broken(), Some(&second));
-    assert_eq!(&*destination(&third, "a", "/1").unwrap().route, "regex");
-    let fourth = compile(mesh_of(&["a", "b"]), Some(&third));
-    compile(mesh_of(&["a", "b"]), Some(&fourth));
-}
-
-#[test]
-fn a_host_that_never_compiled_is_closed_and_does_not_fall_to_the_wildcard() {
-    let mut mesh = mesh_of(&["a"]);
-    let bad = vec![rule("bad", PathMatch::Any, vec![share("a", 0), share("b", 0)])];
-    let any = hosts(&mesh)[0].routes.clone();
-    set_hosts(&mut mesh, vec![host("closed", &["x"], bad), host("any", &["*"], any)]);
-    let (snapshot, message) = compile_with_problem(mesh.clone(), None);
-    assert!(message.contains("weights of its destinations are all zero"), "{message}");
-    let mut steps = Vec::new();
-    let missed = snapshot.route_table("80").unwrap().select("x", None, &head("/"), &mut steps);
-    assert!(matches!(missed, Err(Miss::Rule { virtual_host }) if &*virtual_host.name == "closed"));
-    assert!(steps.iter().any(|step| step.because.contains("is closed")), "{steps:?}");
-    assert!(destination(&snapshot, "y", "/").is_ok());
-    compile_with_problem(mesh, Some(&snapshot));
+    let mut last: Option<Arc<Snapshot>> = None;
+    for _ in 0..3 {
+        let (snapshot, problems) = Snapshot::compile(broken(), last.as_ref());
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let [conditions, action] = &problems[..] else { panic!("{problems:?}") };
+        assert!(conditions.contains("virtual host \"a\", rule 0 (bad): path: regex \"[\""), "{conditions}");
+        assert!(conditions.ends_with("the rule takes no request"), "{conditions}");
+        assert!(action.contains("weights of its destinations are all zero"), "{action}");
+        assert!(action.ends_with("its requests are answered 500"), "{action}");
+        assert_eq!(&*destination(&snapshot, "a", "/1").unwrap().cluster_name, "b");
+        let worse = destination(&snapshot, "a", "/w").unwrap();
+        assert_eq!((&*worse.route, &*worse.cluster_name), ("worse", ""));
+        assert!(destination(&snapshot, "b", "/").is_ok());
+        last = Some(snapshot);
+    }
+    let mended = compile(mesh_of(&["a", "b"]), last.as_ref());
+    compile(mesh_of(&["a", "b"]), Some(&mended));
 }
 
 #[test]
@@ -312,7 +302,7 @@ fn compiled_settings_stay_when_the_cluster_behind_them_is_replaced() {
 }
 
 #[test]
-fn settings_that_a_filter_refuses_keep_the_last_version_of_their_host() {
+fn settings_that_a_filter_refuses_close_their_route_alone() {
     let first = compile(mesh_of(&["a"]), None);
     let mut mesh = mesh_of(&["a"]);
     let mut changes = filter_transform::Settings::default();
@@ -323,5 +313,6 @@ fn settings_that_a_filter_refuses_keep_the_last_version_of_their_host() {
     set_hosts(&mut mesh, vec![host("a", &["a"], vec![bad])]);
     let (second, message) = compile_with_problem(mesh, Some(&first));
     assert!(message.contains("rule 0 (bad): transform: "), "{message}");
-    assert_eq!(&*destination(&second, "a", "/").unwrap().route, "rest");
+    let closed = destination(&second, "a", "/").unwrap();
+    assert_eq!((&*closed.route, &*closed.cluster_name), ("bad", ""));
 }

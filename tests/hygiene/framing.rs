@@ -81,6 +81,50 @@ async fn row_13_requests_of_doubtful_framing_never_become_two() {
     assert_views_agree(&up);
 }
 
+#[tokio::test]
+async fn row_13_nothing_that_follows_a_connect_goes_upstream_before_the_tunnel() {
+    let (proxy, up) = sidecar().await;
+    let connect = |lines: &str| format!("CONNECT up.shop:80 HTTP/1.1\r\nHost: up.shop:80\r\n{lines}\r\n");
+    let length = SMUGGLED.len();
+    for vector in [
+        connect(&format!("Content-Length: {length}\r\n")) + SMUGGLED,
+        connect("Transfer-Encoding: chunked\r\n") + &format!("{length:x}\r\n{SMUGGLED}\r\n0\r\n\r\n"),
+        connect(&format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n")) + SMUGGLED,
+        connect("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n") + SMUGGLED,
+    ] {
+        let answer = lossy(&speak(proxy.outbound(), &vector).await);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{vector:?}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{vector:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{vector:?}: {answer}");
+        assert_eq!(up.connections(), 0, "{vector:?}");
+    }
+    // Some clients say that there is none.
+    let mut raw = Raw::connect(proxy.outbound()).await;
+    raw.send(connect("Content-Length: 0\r\n")).await;
+    assert_eq!(raw.head().await.unwrap().0, 200);
+    let seen = lossy(&up.bytes()[0]).to_lowercase();
+    assert!(seen.starts_with("connect up.shop:80 ") && !seen.contains("content-length"), "{seen}");
+}
+
+#[tokio::test]
+async fn row_13_a_request_with_a_body_asks_for_no_upgrade() {
+    let (proxy, up) = sidecar().await;
+    let length = SMUGGLED.len();
+    for (framing, body) in [
+        (format!("Content-Length: {length}"), SMUGGLED.to_owned()),
+        ("Transfer-Encoding: chunked".to_owned(), format!("{length:x}\r\n{SMUGGLED}\r\n0\r\n\r\n")),
+    ] {
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        let head = "GET /first HTTP/1.1\r\nHost: up.shop\r\nConnection: upgrade\r\nUpgrade: echo\r\n";
+        raw.send(format!("{head}{framing}\r\n\r\n{body}")).await;
+        let reply = raw.reply().await;
+        assert_eq!(reply.status, 200, "an ordinary answer: {}", reply.head);
+        assert!(reply.text().contains(&format!("\"length\":{length}")), "{}", reply.text());
+    }
+    assert_eq!(up.heads(), ["GET /first", "GET /first"]);
+    assert!(up.bytes().iter().all(|bytes| !lossy(bytes).to_lowercase().contains("upgrade: ")));
+}
+
 /// What went upstream could be read in one way only.
 fn assert_views_agree(up: &Upstream) {
     for bytes in up.bytes() {

@@ -2,7 +2,7 @@
 
 use super::{assert_refused, gateway, gateway_to, sidecar};
 use crate::support::raw::lossy;
-use crate::support::{Client1, Proxy, Upstream, empty, fetch, get, in_time, request};
+use crate::support::{Client1, Client2, Proxy, Upstream, empty, fetch, get, in_time, request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -97,6 +97,58 @@ async fn row_13_hop_by_hop_headers_end_here_both_ways() {
     let closing = client.exchange(get("up.shop", "/close")).await;
     assert_eq!(closing.header("connection"), "", "the upstream's wish to close is between it and us");
     assert_eq!(client.exchange(get("up.shop", "/next")).await.status, 200);
+}
+
+#[tokio::test]
+async fn row_2_header_values_of_http2_neither_begin_nor_end_with_blanks() {
+    let (proxy, up) = sidecar().await;
+    let mut http2 = Client2::connect(proxy.outbound()).await;
+    for value in [" admin ", " admin", "admin ", "\tadmin", "admin\t", " ", "\t"] {
+        for host in ["up.shop", "up2.shop"] {
+            let reply = http2.exchange(request("GET", host, "/", &[("x-role", value)], empty())).await;
+            assert_eq!(reply.status, 400, "{value:?}");
+            assert!(reply.text().starts_with("http2.invalid.header.field"), "{value:?}: {}", reply.text());
+        }
+    }
+    assert_eq!(up.requests(), 0);
+    for value in ["admin", "", "a b\tc"] {
+        let reply = http2.exchange(request("GET", "up.shop", "/", &[("x-role", value)], empty())).await;
+        assert_eq!(reply.seen("x-role"), [value]);
+    }
+    // HTTP/1 does not read them as part of the value.
+    let mut raw = crate::support::Raw::connect(proxy.outbound()).await;
+    raw.send("GET / HTTP/1.1\r\nHost: up.shop\r\nX-Role: \t admin \t\r\n\r\n").await;
+    assert!(raw.reply().await.text().contains("[\"x-role\",\"admin\"]"));
+}
+
+#[tokio::test]
+async fn row_2_trailers_and_answers_of_http2_lose_the_blanks_around_their_values() {
+    let (proxy, _up) = sidecar().await;
+    let mut http2 = Client2::connect(proxy.outbound()).await;
+    for host in ["up.shop", "up2.shop"] {
+        let (frames, body) = crate::support::ChannelBody::new();
+        let message = request("POST", host, "/", &[("trailer", "x-sum")], body);
+        let sender = async {
+            frames.data("data").await;
+            frames.trailers(crate::support::body::trailers(&[("x-sum", " 7\t")])).await;
+            drop(frames);
+        };
+        let (reply, ()) = tokio::join!(http2.exchange(message), sender);
+        assert_eq!(reply.echo()["trailers"].to_string(), "[[\"x-sum\",\"7\"]]", "{host}");
+    }
+    let up = Upstream::tcp(|_, stream| async move {
+        use crate::support::frames::{END_HEADERS, END_STREAM, Frame, Frames, HEADERS, block};
+        let mut frames = Frames::accept(stream, &[]).await?;
+        let stream = frames.next_of(HEADERS).await?.stream;
+        let head = block(&[(":status", "200"), ("x-role", " admin ")]);
+        frames.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, head)).await?;
+        frames.next().await.map(drop)
+    })
+    .await;
+    let objects = crate::support::objects::service("up.shop", "HTTP2", &[up.address]);
+    let proxy = Proxy::start(&objects).await;
+    let reply = Client2::connect(proxy.outbound()).await.exchange(get("up.shop", "/")).await;
+    assert_eq!(reply.header("x-role"), "admin");
 }
 
 /// A server that answers each head at once, whatever follows it, and says what it read.

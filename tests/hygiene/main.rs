@@ -5,12 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
 mod bodies;
 mod clients;
 mod floods;
 mod framing;
 mod headers;
 mod logs;
+mod refusals;
 mod targets;
 
 use std::net::SocketAddr;

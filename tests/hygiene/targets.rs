@@ -1,9 +1,10 @@
 //! Paths, request targets and hosts: one spelling inside, whatever the client wrote.
 
 use super::{assert_refused, sidecar};
+use crate::support::frames::{END_HEADERS, END_STREAM, Frame, Frames, HEADERS, block};
 use crate::support::objects::virtual_service;
 use crate::support::raw::{lossy, speak};
-use crate::support::{Raw, fetch, get};
+use crate::support::{Raw, fetch, get, in_time};
 
 #[tokio::test]
 async fn row_1_the_upstream_sees_the_one_canonical_path() {
@@ -146,4 +147,24 @@ async fn row_3_every_spelling_of_a_host_is_the_same_host() {
         client = Raw::connect(proxy.outbound()).await;
     }
     assert_eq!(up.requests(), 6);
+}
+
+#[tokio::test]
+async fn row_2_only_http_is_served_whatever_scheme_a_target_names() {
+    let (proxy, up) = sidecar().await;
+    for target in ["ftp://up.shop/x", "ws://up.shop/x", "file://up.shop/x"] {
+        assert_refused(proxy.outbound(), format!("GET {target} HTTP/1.1\r\nHost: up.shop\r\n\r\n")).await;
+    }
+    let mut frames = Frames::connect(proxy.outbound()).await;
+    let head = block(&[(":method", "GET"), (":scheme", "foo"), (":authority", "up.shop"), (":path", "/")]);
+    frames.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, head)).await.unwrap();
+    let answer = in_time("an answer", frames.next_of(HEADERS)).await.unwrap();
+    // `:status 400` of HPACK's table.
+    assert_eq!(answer.payload[0], 0x8c, "{answer:?}");
+    assert_eq!(up.requests(), 0);
+    for scheme in ["http", "https", "HTTP"] {
+        let mut raw = Raw::connect(proxy.outbound()).await;
+        raw.send(format!("GET {scheme}://up.shop/x HTTP/1.1\r\nHost: up.shop\r\n\r\n")).await;
+        assert_eq!(raw.reply().await.status, 200, "{scheme}");
+    }
 }

@@ -9,3 +9,4 @@ mod limits;
 mod proxy_protocol;
 mod replay;
 mod resets;
+mod restart;

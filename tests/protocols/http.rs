@@ -105,6 +105,29 @@ async fn a_chunked_body_arrives_whole_however_it_is_cut() {
 }
 
 #[tokio::test]
+async fn a_get_keeps_its_body_however_it_is_framed() {
+    let (proxy, _up) = one_upstream().await;
+    for host in ["up.shop", "up2.shop"] {
+        for (framing, body) in
+            [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+        {
+            let mut raw = Raw::connect(proxy.outbound()).await;
+            raw.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n{body}")).await;
+            let text = raw.reply().await.text();
+            assert!(text.contains("\"body\":\"hello\""), "{host} {framing}: {text}");
+        }
+        let (frames, body) = ChannelBody::new();
+        let sender = async {
+            frames.data("hello").await;
+            drop(frames);
+        };
+        let mut http2 = Client2::connect(proxy.outbound()).await;
+        let (reply, ()) = tokio::join!(http2.exchange(request("GET", host, "/", &[], body)), sender);
+        assert_eq!(reply.echo()["body"], "hello", "{host}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_start_to_flow_back_before_the_request_has_ended() {
     let (proxy, _up) = one_upstream().await;
     let mut http1 = Client1::connect(proxy.outbound()).await;
@@ -185,6 +208,63 @@ async fn trailers_pass_both_ways_between_all_versions() {
             let sum = reply.trailers.get("x-sum").map(|sum| sum.to_str().unwrap());
             assert_eq!(sum, Some("7"), "{host} from HTTP/{version}");
         }
+    }
+}
+
+type Lines = &'static [(&'static str, &'static str)];
+
+#[tokio::test]
+async fn trailers_that_cannot_go_on_are_counted() {
+    let (proxy, _up) = one_upstream().await;
+    let lost = || async {
+        let page = fetch(proxy.page("admin"), get("localhost", "/stats/prometheus")).await.text();
+        let line = page.lines().find_map(|line| line.strip_prefix("sidegate_lost_trailers_total "));
+        line.unwrap_or("0").parse::<u64>().unwrap()
+    };
+    // Who sends, to what; with which headers; how many of the two, the request's and the answer's, are lost. `/stream` announces its trailers.
+    let cases: &[(u8, &str, &str, Lines, u64)] = &[
+        (2, "up.shop", "/", &[], 1),
+        (1, "up.shop", "/", &[], 1),
+        (2, "up.shop", "/", &[("trailer", "x-sum")], 0),
+        (1, "up.shop", "/", &[("trailer", "x-sum")], 0),
+        (2, "up2.shop", "/", &[], 0),
+        (1, "up2.shop", "/stream", &[("trailer", "x-sum")], 1),
+        (1, "up2.shop", "/stream", &[("trailer", "x-sum"), ("te", "trailers")], 0),
+        (2, "up.shop", "/stream", &[("trailer", "x-sum")], 0),
+    ];
+    for case in cases {
+        let (version, host, path, lines, expected) = case;
+        let before = lost().await;
+        let (frames, body) = ChannelBody::new();
+        // hyper's client sends only what it announces, so what an HTTP/1 client leaves out is written by hand.
+        if *version == 1 {
+            drop((frames, body));
+            let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n{lines}\r\n");
+            let mut raw = Raw::connect(proxy.outbound()).await;
+            raw.send(format!("{head}4\r\ndata\r\n0\r\nx-sum: 7\r\n\r\n")).await;
+            assert_eq!(raw.reply().await.status, 200, "{case:?}");
+        } else {
+            let mut client = Client2::connect(proxy.outbound()).await;
+            let message = request("POST", host, path, lines, body);
+            let sender = async {
+                frames.data("data").await;
+                frames.trailers(body::trailers(&[("x-sum", "7")])).await;
+                drop(frames);
+            };
+            let (reply, ()) = tokio::join!(client.exchange(message), sender);
+            assert_eq!(reply.status, 200, "{case:?}");
+        }
+        let mut now = lost().await;
+        for _ in 0..50 {
+            if now != before {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(if *expected > 0 { 20 } else { 1 })).await;
+            now = lost().await;
+        }
+        assert_eq!(now - before, *expected, "{case:?}");
     }
 }
 

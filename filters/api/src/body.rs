@@ -3,8 +3,9 @@
 use crate::{End, Error, Observer, Observers, Outcome, Reason, Replay};
 use crate::{Meter, replay};
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -134,7 +135,7 @@ impl Body {
             }
             Kind::Hyper(body, side) => {
                 let side = *side;
-                Pin::new(body).poll_frame(cx).map_err(|error| side.blame(error))
+                Pin::new(body).poll_frame(cx).map_ok(without_blanks).map_err(|error| side.blame(error))
             }
             Kind::H2(body) => body.poll_frame(cx),
             Kind::Replay(player) => player.poll_frame(cx),
@@ -175,6 +176,9 @@ impl HttpBody for Body {
                         return Poll::Ready(Some(Err(Error::new(Reason::BodyTooLarge).sent(true).closing())));
                     }
                 } else if let Some(trailers) = frame.trailers_ref() {
+                    if let Some(meter) = self.meter.as_ref().filter(|_| !trailers.is_empty()) {
+                        meter.trailers_came();
+                    }
                     self.kind = Kind::Empty;
                     self.finish(Outcome::Complete, Some(trailers));
                 }
@@ -240,7 +244,7 @@ impl H2Body {
             }
         }
         match std::task::ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(Some(trailers)) => Poll::Ready(Some(Ok(without_blanks(Frame::trailers(trailers))))),
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(h2_failure(error)))),
         }
@@ -260,13 +264,61 @@ fn h2_failure(error: h2::Error) -> Error {
 
 impl Side {
     fn blame(self, error: hyper::Error) -> Error {
-        let reason = match self {
-            Self::Downstream if error.is_parse() => Reason::DownstreamProtocol,
-            Self::Downstream => Reason::DownstreamClosed,
-            Self::Upstream if error.is_parse() => Reason::UpstreamProtocol,
-            Self::Upstream => Reason::UpstreamClosed,
+        let reason = match (self, malformed(&error)) {
+            (Self::Downstream, Some(reason)) => reason,
+            (Self::Downstream, None) => Reason::DownstreamClosed,
+            (Self::Upstream, Some(_)) => Reason::UpstreamProtocol,
+            (Self::Upstream, None) => Reason::UpstreamClosed,
         };
-        Error::new(reason).sent(true).source(error)
+        let failure = Error::new(reason).sent(true);
+        match reason {
+            // Where its next request would begin is unknown.
+            Reason::DownstreamProtocol => {
+                let what = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+                failure.detail(what).closing().source(error)
+            }
+            _ => failure.source(error),
+        }
+    }
+}
+
+/// Whether a body broke by its own framing, not by the end of its connection, and of which protocol. hyper says so of chunks by the kind of an I/O error, h2
+/// by the reason of a reset of its own.
+fn malformed(error: &hyper::Error) -> Option<Reason> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            let framing = matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput);
+            return framing.then_some(Reason::DownstreamProtocol);
+        }
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            let framing = !error.is_remote() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+            return framing.then_some(Reason::DownstreamMessage);
+        }
+        source = cause.source();
+    }
+    error.is_parse().then_some(Reason::DownstreamProtocol)
+}
+
+/// Trailers without the blanks around their values, which HTTP/2 forbids (RFC 9113 section 8.2.1) and HTTP/1 would not read as part of them.
+fn without_blanks(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        trim_values(trailers);
+    }
+    frame
+}
+
+/// Removes spaces and tabs around header values, which HTTP/2 forbids (RFC 9113 section 8.2.1) and HTTP/1 does not read as part of them.
+pub fn trim_values(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let bytes = value.as_bytes();
+        let trimmed = bytes.trim_ascii();
+        // What is left of a value is one.
+        if trimmed.len() < bytes.len()
+            && let Ok(trimmed) = HeaderValue::from_bytes(trimmed)
+        {
+            *value = trimmed;
+        }
     }
 }
 

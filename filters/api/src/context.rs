@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The shared context of one exchange. Lives on one worker; whatever has to leave the worker is `Send` by itself.
@@ -118,6 +118,8 @@ pub struct Facts {
     pub upstream_answered: Option<Instant>,
     /// Counts the bytes of the request body, when it has one.
     pub request_meter: Option<Arc<Meter>>,
+    /// Trailers of the request would not go upstream: its head does not announce them, and HTTP/1 wants that.
+    pub loses_trailers: bool,
     /// What went wrong; the last one names the flag in the log.
     pub reasons: SmallVec<[Reason; 2]>,
     /// Envoy's `response_code_details`, when it is more than the reason's own.
@@ -211,7 +213,10 @@ impl Effect {
 
 /// Counts bytes of a body that is read somewhere else.
 #[derive(Debug, Default)]
-pub struct Meter(AtomicU64);
+pub struct Meter {
+    bytes: AtomicU64,
+    trailers: AtomicBool,
+}
 
 impl Cx {
     /// The context of a request that has just arrived.
@@ -315,12 +320,22 @@ impl Deref for Cx {
 impl Meter {
     /// Adds the bytes of one chunk.
     pub fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Bytes so far.
     pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes that trailers ended the body.
+    pub fn trailers_came(&self) {
+        self.trailers.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether trailers ended the body.
+    pub fn had_trailers(&self) -> bool {
+        self.trailers.load(Ordering::Relaxed)
     }
 }
 

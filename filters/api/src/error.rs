@@ -15,6 +15,7 @@ struct Failure {
     retry_safe: bool,
     close: bool,
     detail: Cow<'static, str>,
+    details: Option<&'static str>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     record: Option<Box<Record>>,
 }
@@ -91,6 +92,8 @@ reasons! {
     DownstreamReset: "DR", BAD_REQUEST, 1, Downstream, "downstream_remote_reset";
     /// The downstream broke its protocol.
     DownstreamProtocol: "DPE", BAD_REQUEST, 13, Downstream, "http1.codec_error";
+    /// The downstream broke the rules of HTTP/2.
+    DownstreamMessage: "DPE", BAD_REQUEST, 13, Downstream, "http2.violation.of.messaging.rule";
     /// The request target cannot be made canonical.
     BadPath: "DPE", BAD_REQUEST, 13, Downstream, "path_normalization_failed";
     /// The downstream's TLS handshake failed, or its certificate is not believed.
@@ -125,6 +128,8 @@ reasons! {
     Overload: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "overload";
     /// The request needs a record in the audit, and that cannot be written. It was not sent: 503, as the caller did nothing wrong and may come again.
     AuditUnavailable: "OM", SERVICE_UNAVAILABLE, 14, Proxy, "audit_unavailable";
+    /// What the matched route asks for cannot be done with this request: a rewrite whose outcome is no path.
+    BadRewrite: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "route_rewrite_failed";
     /// A defect of ours: the request was lost, the process goes on.
     Internal: "-", INTERNAL_SERVER_ERROR, 13, Proxy, "internal_error";
 }
@@ -138,6 +143,7 @@ impl Error {
             retry_safe: false,
             close: false,
             detail: Cow::Borrowed(""),
+            details: None,
             source: None,
             record: None,
         }))
@@ -146,6 +152,12 @@ impl Error {
     /// Says what to tell the caller.
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.0.detail = detail.into();
+        self
+    }
+
+    /// Says it in Envoy's `response_code_details`, more exactly than the reason's own.
+    pub fn details(mut self, details: &'static str) -> Self {
+        self.0.details = Some(details);
         self
     }
 
@@ -177,6 +189,11 @@ impl Error {
     pub fn closing(mut self) -> Self {
         self.0.close = true;
         self
+    }
+
+    /// Envoy's `response_code_details`, where they say more than the reason's own.
+    pub fn own_details(&self) -> Option<&'static str> {
+        self.0.details
     }
 
     /// Why.
@@ -233,7 +250,7 @@ impl From<Reason> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.reason.details())?;
+        f.write_str(self.0.details.unwrap_or(self.0.reason.details()))?;
         if !self.0.detail.is_empty() {
             write!(f, ": {}", self.0.detail)?;
         }

@@ -16,12 +16,13 @@ mod filter;
 mod identity;
 mod keep;
 mod origin;
+pub mod re2;
 mod replay;
 mod slots;
 mod trace;
 
 pub use adapter::{FilterFuture, FilterLayer, FilterService, admit};
-pub use body::{Body, BoxBody, H2Body};
+pub use body::{Body, BoxBody, H2Body, trim_values};
 pub use calls::{Answer, Answered, Call, Calls};
 pub use context::{
     ConnectionFacts, Context, Cx, Effect, Facts, FailedClause, Matched, Meter, Protocol, Record, Ruling,

@@ -110,6 +110,11 @@ impl Origin {
         self.0.as_ref()?.0.name()
     }
 
+    /// The field of that object, `spec.rules[0]`; empty for the whole of it and for what nobody wrote.
+    pub fn field(&self) -> &str {
+        self.0.as_ref().map_or("", |(_, field)| field)
+    }
+
     /// Where it stands now, if a file holds it.
     pub fn place(&self) -> Option<Place> {
         let (source, field) = self.0.as_ref()?;

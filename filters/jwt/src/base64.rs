@@ -48,7 +48,6 @@ pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The one text of these bytes.
-#[cfg(test)]
 pub(crate) fn encode(bytes: &[u8]) -> String {
     write(bytes, ALPHABET)
 }

@@ -12,6 +12,7 @@ use filter_api::{Origin, Trace, TraceStep};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::request::Parts;
 use http::{HeaderValue, Method};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -21,6 +22,13 @@ use std::time::SystemTime;
 pub struct Compiled {
     pub(crate) providers: Arc<[Arc<Provider>]>,
     pub(crate) broken: Arc<[Origin]>,
+}
+
+impl Compiled {
+    /// The rules, in the order in which they are asked.
+    pub fn providers(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter().map(|provider| &**provider)
+    }
 }
 
 /// What becomes of a request.
@@ -61,12 +69,34 @@ pub fn decide(settings: &[Compiled], head: &Parts, now: SystemTime, trace: &mut 
     if is_preflight(head) {
         return Decision::Missing;
     }
-    if let Some(decision) = closed(settings, head, trace) {
+    if let Some(decision) = closed(settings, || brings_any(settings, head), trace) {
         return decision;
     }
+    judge(settings, |provider| opinion(provider, head, now), trace)
+}
+
+/// What would be decided of a token with these claims, were its signature good: for `explain` and policy tests, never for a request. All but the
+/// signature is judged as in [`decide`]. An issuer that the claims do not name is that of the first rule, an audience one that the rule asks for.
+pub fn assume(
+    settings: &[Compiled],
+    claims: &Map<String, Value>,
+    now: SystemTime,
+    trace: &mut impl Trace,
+) -> Decision {
+    if let Some(decision) = closed(settings, || true, trace) {
+        return decision;
+    }
+    let opinion = |provider: &Provider| match provider.assume(claims, now) {
+        Ok(verified) => Opinion::Verified(verified),
+        Err(refusal) => Opinion::Refused(refusal, None),
+    };
+    judge(settings, opinion, trace)
+}
+
+fn judge(settings: &[Compiled], opinion: impl Fn(&Provider) -> Opinion, trace: &mut impl Trace) -> Decision {
     let mut worst: Option<(Opinion, &Provider)> = None;
     for provider in settings.iter().flat_map(|compiled| &*compiled.providers) {
-        let opinion = opinion(provider, head, now);
+        let opinion = opinion(provider);
         trace.step(|| TraceStep {
             origin: provider.origin.clone(),
             held: matches!(opinion, Opinion::Verified(_)),
@@ -113,15 +143,13 @@ fn is_preflight(head: &Parts) -> bool {
 }
 
 /// Where an object is not valid no token is believed, wherever it is found.
-fn closed(settings: &[Compiled], head: &Parts, trace: &mut impl Trace) -> Option<Decision> {
+fn closed(
+    settings: &[Compiled],
+    brings_any: impl FnOnce() -> bool,
+    trace: &mut impl Trace,
+) -> Option<Decision> {
     let broken = settings.iter().find_map(|compiled| compiled.broken.first())?;
-    let places: Vec<Place> = settings
-        .iter()
-        .flat_map(|compiled| &*compiled.providers)
-        .flat_map(|provider| provider.places.iter().cloned())
-        .chain(Place::defaults())
-        .collect();
-    let found = places.iter().any(|place| !matches!(place.find(head), Ok(None)));
+    let found = brings_any();
     trace.step(|| TraceStep {
         origin: broken.clone(),
         held: !found,
@@ -132,6 +160,16 @@ fn closed(settings: &[Compiled], head: &Parts, trace: &mut impl Trace) -> Option
     } else {
         Decision::Missing
     })
+}
+
+fn brings_any(settings: &[Compiled], head: &Parts) -> bool {
+    let places: Vec<Place> = settings
+        .iter()
+        .flat_map(|compiled| &*compiled.providers)
+        .flat_map(|provider| provider.places.iter().cloned())
+        .chain(Place::defaults())
+        .collect();
+    places.iter().any(|place| !matches!(place.find(head), Ok(None)))
 }
 
 /// All tokens in the places of a rule have to hold: else the application might read the bad one. That of the first place counts.

@@ -28,7 +28,7 @@ mod token;
 mod tests;
 
 pub use cache::{Cache, CacheCounts, Verified};
-pub use decide::{Compiled, Decision, decide};
+pub use decide::{Compiled, Decision, assume, decide};
 pub use jwk::{Algorithm, Jwks, MAX_KEYS, Origin as KeyOrigin};
 pub use keys::{
     ASK_INTERVAL, Fetch, Held, KeySet, KeySetStatus, MAX_AGE, MAX_JWKS, MAX_UNKNOWN, MAX_WAITING, UNKNOWN_FOR,
@@ -41,6 +41,7 @@ pub use token::MAX_TOKEN;
 
 use filter_api::{Error, Filter, FilterPlace, Keep, NoTrace, Reason, Request, Spec, Step};
 use http::HeaderMap;
+use http::request::Parts;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -113,25 +114,35 @@ fn conclude(settings: &[Compiled], mut request: Request, decision: Decision) -> 
     Step::Reply(reply::refuse(refusal, &request.head, &request.cx))
 }
 
-/// Takes the token out unless it goes on, writes what it says.
+/// Writes down what a token says, and makes the head what goes on.
 fn accept(provider: &Provider, verified: &Verified, request: &mut Request) -> Result<(), String> {
+    rewrite(provider, verified, &mut request.head)?;
+    let mut facts = request.cx.facts.borrow_mut();
+    // The log shows what was forwarded, not the token.
+    if !provider.forward && facts.target.is_some() {
+        facts.target = Some(request.head.uri.clone());
+    }
+    facts.token = Some(verified.token.clone());
+    Ok(())
+}
+
+/// Takes the token out of a head unless it goes on, and writes what it says. The layer and `explain` call the same.
+///
+/// # Errors
+///
+/// When the target without the token is none.
+pub fn rewrite(provider: &Provider, verified: &Verified, head: &mut Parts) -> Result<(), String> {
     if !provider.forward {
         for place in &provider.places {
-            place.remove(&mut request.head)?;
-        }
-        let mut facts = request.cx.facts.borrow_mut();
-        // The log shows what was forwarded, not the token.
-        if facts.target.is_some() {
-            facts.target = Some(request.head.uri.clone());
+            place.remove(head)?;
         }
     }
-    provider.write(verified, &mut request.head.headers);
-    request.cx.facts.borrow_mut().token = Some(verified.token.clone());
+    provider.write(verified, &mut head.headers);
     Ok(())
 }
 
 /// Takes away what a client wrote into headers that are ours to write. Underscores too: many servers read them as hyphens (CGI).
-fn take_outputs(settings: &[Compiled], headers: &mut HeaderMap) {
+pub fn take_outputs(settings: &[Compiled], headers: &mut HeaderMap) {
     let outputs =
         || settings.iter().flat_map(|compiled| &*compiled.providers).flat_map(|provider| provider.outputs());
     if outputs().next().is_none() {

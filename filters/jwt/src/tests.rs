@@ -2,6 +2,7 @@
 
 pub(crate) mod support;
 
+mod assumed;
 mod mutation;
 mod requests;
 mod tokens;

@@ -1,6 +1,7 @@
 //! Changes to header fields.
 
 use crate::settings::{HeaderChange, HeaderChanges};
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Header changes, ready to run.
@@ -21,12 +22,12 @@ impl Changes {
         })
     }
 
-    /// Applies the changes of all levels: every removal first, then level by level what is set and added.
-    pub(crate) fn apply<'a>(levels: impl Iterator<Item = &'a Self> + Clone, headers: &mut HeaderMap) {
-        for name in levels.clone().flat_map(|changes| &changes.remove) {
-            headers.remove(name);
-        }
+    /// Applies the changes of all levels, one after the other: what is removed, set, added.
+    pub(crate) fn apply<'a>(levels: impl Iterator<Item = &'a Self>, headers: &mut HeaderMap) {
         for changes in levels {
+            for name in &changes.remove {
+                headers.remove(name);
+            }
             for (name, value) in &changes.set {
                 headers.insert(name, value.clone());
             }
@@ -52,6 +53,13 @@ impl Changes {
     }
 }
 
+/// Header fields that frame a message or speak of one connection (RFC 9110 section 7.6.1). Written by somebody else, they would set two readers
+/// of one connection at odds.
+fn is_of_the_connection(name: &HeaderName) -> bool {
+    [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
 fn name(field: &str, text: &str) -> Result<HeaderName, String> {
     HeaderName::try_from(text)
         .map_err(|_| format!("{field}: {text:?} is not a header name; write letters, digits and dashes"))
@@ -62,7 +70,13 @@ fn pairs(field: &str, changes: &[HeaderChange]) -> Result<Vec<(HeaderName, Heade
         let value = HeaderValue::try_from(change.value.as_str()).map_err(|_| {
             format!("{field}: the value of {} holds a control character; write it without", change.name)
         })?;
-        Ok((name(field, &change.name)?, value))
+        let name = name(field, &change.name)?;
+        if is_of_the_connection(&name) {
+            return Err(format!(
+                "{field}: {name} tells where a message ends or what a connection does, which the proxy alone knows; remove it"
+            ));
+        }
+        Ok((name, value))
     };
     changes.iter().map(pair).collect()
 }

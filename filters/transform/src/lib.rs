@@ -44,7 +44,7 @@ impl Filter for Transform {
                     _ => None,
                 };
                 if let Err(why) = edit.apply(settings, &mut request.head) {
-                    return Step::Fail(Error::new(Reason::BadPath).detail(why));
+                    return Step::Fail(Error::new(Reason::BadRewrite).detail(why));
                 }
                 if original.is_some() {
                     request.cx.facts.borrow_mut().original_path = original;
@@ -59,7 +59,7 @@ impl Filter for Transform {
                 Self::on_response(settings, &mut (), &mut response);
                 Step::Reply(response)
             }
-            Decision::Fail(why) => Step::Fail(Error::new(Reason::BadPath).detail(why)),
+            Decision::Fail(why) => Step::Fail(Error::new(Reason::BadRewrite).detail(why)),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Path rewrites.
 
 use crate::settings::PathRewrite;
+use filter_api::re2;
 use http::uri::PathAndQuery;
-use regex::Regex;
+use regex::bytes::Regex;
 
 /// A path rewrite, ready to run.
 #[derive(Debug)]
@@ -20,8 +21,7 @@ impl Rewrite {
                 Self::Prefix { matched: matched.len(), with: rooted("path", with)? }
             }
             PathRewrite::Regex { pattern, with } => {
-                let pattern =
-                    Regex::new(pattern).map_err(|error| format!("path: regex {pattern:?}: {error}"))?;
+                let pattern = re2::anywhere(pattern).map_err(|error| format!("path: {error}"))?;
                 let with = replacement(with, pattern.captures_len())?;
                 Self::Regex { pattern, with }
             }
@@ -36,7 +36,9 @@ impl Rewrite {
             // The route matched, perhaps without regard to case: it is as long as what was written.
             Self::Prefix { matched, with } => replace_prefix(path, *matched, with, query),
             Self::Regex { pattern, with } => {
-                let path = pattern.replace_all(path, with.as_str());
+                let path = pattern.replace_all(path.as_bytes(), with.as_bytes());
+                // A match may end within a character of what is no ASCII; a path that comes of it is none.
+                let path = String::from_utf8_lossy(&path);
                 let root = if path.is_empty() { "/" } else { "" };
                 format!("{root}{path}{query}")
             }

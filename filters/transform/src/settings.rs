@@ -23,9 +23,7 @@ pub struct Settings {
 
 /// Changes to a set of header fields, in this order: remove, set, add.
 ///
-/// Where route and destination both have some: first what either removes, then what the route sets and adds, then what the destination sets and
-/// adds. That is what Istio makes of a route with one destination. (With several, Envoy lets the route have the last word; here the order does
-/// not depend on their number.)
+/// Where several settings have some, they apply one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HeaderChanges {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::config::finding::{Finding, Severity};
 use crate::config::resources::istio::common::{MatchLabels, TargetReference};
-use crate::config::resources::{Closed, Kind, ObjectKey, Placement, Resource, Spec};
+use crate::config::resources::own::common::Mode;
+use crate::config::resources::{Closed, Kind, Meta, ObjectKey, Placement, Resource, Spec};
 use crate::config::spans::{Outline, Value};
 use crate::mesh::Labels;
 
@@ -19,19 +20,14 @@ pub(super) fn stand_in(
     findings: &[Finding],
 ) -> Option<Arc<Resource>> {
     let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
-    let closes = match key.kind {
-        Kind::AuthorizationPolicy
-        | Kind::RequestAuthentication
-        | Kind::PeerAuthentication
-        | Kind::AuditPolicy => true,
-        // One in shadow would have changed nothing.
-        Kind::AccessPolicy => {
-            let doubtful = |error: &Finding| matches!(&*error.field, "" | "spec" | "spec.mode");
-            outline.text("spec.mode") != Some("Shadow") || errors().any(doubtful)
-        }
-        _ => false,
-    };
-    if !closes {
+    // One in shadow would have changed nothing.
+    let doubtful = |error: &Finding| matches!(&*error.field, "" | "spec" | "spec.mode");
+    let shadow = key.kind == Kind::AccessPolicy
+        && outline.text("spec.mode") == Some("Shadow")
+        && !errors().any(doubtful);
+    // What is not audited closes nothing, and has to be known all the same.
+    let stands = key.kind.closes() || key.kind == Kind::AuditPolicy;
+    if !stands || shadow {
         return None;
     }
     // What is wrong with the scope itself, or with all of the object, leaves nothing to rely on.
@@ -46,8 +42,38 @@ pub(super) fn stand_in(
     let message =
         errors().next().map_or_else(String::new, |error| format!("{}: {}", error.field, error.message));
     let closed = Closed { selector: MatchLabels { match_labels: selector }, target_refs, message };
-    let spec = Spec::Closed(Box::new(closed));
-    Some(Arc::new(Resource::new(key.clone(), Default::default(), spec, Arc::clone(placement))))
+    Some(Arc::new(resource(key, closed, placement)))
+}
+
+/// The object that closes a whole namespace.
+pub(super) fn namespace(key: &ObjectKey, placement: &Arc<Placement>, message: String) -> Resource {
+    resource(key, Closed { message, ..Closed::default() }, placement)
+}
+
+/// The object that closes the scope of one which is valid and cannot hold; `None` for kinds that close nothing.
+pub(in crate::config) fn close(key: ObjectKey, valid: &Resource, message: String) -> Option<Resource> {
+    let one = |target: &Option<TargetReference>| target.iter().cloned().collect::<Vec<_>>();
+    let (selector, target, targets) = match &valid.spec {
+        Spec::AuthorizationPolicy(spec) => (&spec.selector, one(&spec.target_ref), spec.target_refs.clone()),
+        Spec::RequestAuthentication(spec) => {
+            (&spec.selector, one(&spec.target_ref), spec.target_refs.clone())
+        }
+        Spec::PeerAuthentication(spec) => (&spec.selector, Vec::new(), Vec::new()),
+        Spec::AccessPolicy(spec) if spec.mode == Mode::Shadow => return None,
+        Spec::AccessPolicy(spec) => (&spec.selector, Vec::new(), Vec::new()),
+        Spec::Closed(spec) => {
+            let closed = Closed { message, ..Closed::clone(spec) };
+            return Some(resource(&key, closed, &valid.placement));
+        }
+        _ => return None,
+    };
+    let target_refs = if targets.is_empty() { target } else { targets };
+    let closed = Closed { selector: selector.clone().unwrap_or_default(), target_refs, message };
+    Some(resource(&key, closed, &valid.placement))
+}
+
+fn resource(key: &ObjectKey, closed: Closed, placement: &Arc<Placement>) -> Resource {
+    Resource::new(key.clone(), Meta::default(), Spec::Closed(Box::new(closed)), Arc::clone(placement))
 }
 
 /// The labels as written; empty without any, `None` where they cannot be read.

@@ -78,7 +78,7 @@ pub(super) fn mesh_config() -> &'static Shape {
 }
 
 impl Shape {
-    fn new<T: JsonSchema>() -> Self {
+    pub(super) fn new<T: JsonSchema>() -> Self {
         let schema = SchemaGenerator::default().into_root_schema_for::<T>();
         let mut builder = Builder { root: schema.as_value(), types: Vec::new(), named: HashMap::new() };
         let root = builder.add(schema.as_value(), &T::schema_name());

@@ -102,7 +102,7 @@ fn the_list_shows_what_is_below_a_warned_field_as_warned() {
 
 fn said(kind: Kind, yaml: &str) -> Vec<(String, About)> {
     let (documents, fault) = spans::read(yaml);
-    assert_eq!(fault, None);
+    assert_eq!(fault, []);
     remarks(kind, &documents[0].outline).into_iter().map(|r| (r.field, r.about)).collect()
 }
 

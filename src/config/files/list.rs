@@ -15,6 +15,8 @@ const MAX_DEPTH: usize = 16;
 pub(super) struct Listing {
     pub(super) files: BTreeSet<PathBuf>,
     pub(super) errors: Vec<(PathBuf, io::Error)>,
+    /// Links that lead nowhere. Of a folder that was there before they are errors, of anything else they are nothing.
+    pub(super) dangling: Vec<PathBuf>,
 }
 
 /// Lists the files of folders and single files, each once however many paths lead to it.
@@ -63,8 +65,13 @@ impl Walk {
             .collect::<io::Result<Vec<_>>>()?;
         entries.sort();
         for entry in entries.iter().filter(|entry| !is_hidden(entry)) {
-            if fs::metadata(entry).is_ok_and(|metadata| !metadata.is_dir()) && !is_yaml(entry) {
-                continue;
+            match fs::metadata(entry) {
+                Ok(metadata) if !metadata.is_dir() && !is_yaml(entry) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_yaml(entry) => {
+                    self.listing.dangling.push(entry.clone());
+                    continue;
+                }
+                _ => {}
             }
             self.visit(entry, depth + 1);
         }

@@ -51,7 +51,8 @@ fn an_invalid_object_keeps_its_own_old_version_and_the_rest_goes_on() {
     write(&folder, "a.yaml", &(service("a", 0) + &service("b", 2) + &service("c", 0)));
     let update = store.reload();
     assert_eq!(holds(&update), list(&[("a", 1), ("b", 2)]));
-    let rejected: Vec<_> = update.rejected.iter().map(|r| (&*r.key.name, r.kept_old)).collect();
+    let rejected: Vec<_> =
+        update.rejected.iter().map(|r| (&*r.key.as_ref().unwrap().name, r.kept_old)).collect();
     assert_eq!(rejected, [("a", true), ("c", false)]);
     assert!(update.rejected[0].message.contains("spec.ports[0].port"), "{:?}", update.rejected);
 }

@@ -11,14 +11,17 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::list::list;
+use super::writing::Writing;
 
 /// Quiet time after which a change counts as complete.
-const QUIET: Duration = Duration::from_millis(100);
+pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// The longest that changes are gathered.
 const GATHER: Duration = Duration::from_secs(1);
+/// The longest that a file which keeps changing is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between looks at the files themselves, for file systems that tell nothing.
 const POLL: Duration = Duration::from_secs(10);
 
@@ -30,6 +33,7 @@ const POLL: Duration = Duration::from_secs(10);
 pub struct Watcher {
     paths: Vec<PathBuf>,
     told: Arc<Notify>,
+    writing: Writing,
     pub(super) folders: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     poll: Interval,
@@ -44,7 +48,12 @@ impl Watcher {
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let told = Arc::new(Notify::new());
         let tell = Arc::clone(&told);
+        let writing = Writing::default();
+        let open = writing.clone();
         let folders = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if let Ok(event) = &event {
+                open.note(event);
+            }
             // Reading is an event as well; reacting to our own would never end. An error may hide a change.
             if event.map_or(true, |event| is_change(event.kind)) {
                 tell.notify_one();
@@ -55,22 +64,30 @@ impl Watcher {
         let mut poll = interval_at(Instant::now() + POLL, POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let fingerprint = fingerprint(&paths);
-        let mut watcher =
-            Self { paths, told, folders, watched: BTreeSet::new(), poll, fingerprint, pending: false };
+        let watched = BTreeSet::new();
+        let mut watcher = Self { paths, told, writing, folders, watched, poll, fingerprint, pending: false };
         watcher.watch();
         watcher
+    }
+
+    /// The files that are being written.
+    pub(super) fn writing(&self) -> Writing {
+        self.writing.clone()
     }
 
     /// Waits until files have changed and been quiet for 100 ms, at most 1 s after the first change.
     ///
     /// Cancel safe: a change seen before it was dropped is reported by the next call.
     pub async fn changed(&mut self) {
+        let mut told = true;
         while !self.pending {
             tokio::select! {
                 () = self.told.notified() => self.pending = true,
                 _ = self.poll.tick() => {
                     let now = self.look().await;
                     self.pending = now != self.fingerprint;
+                    self.fingerprint = now;
+                    told = false;
                 }
             }
         }
@@ -78,6 +95,14 @@ impl Watcher {
         while Instant::now() < end && timeout(QUIET, self.told.notified()).await.is_ok() {}
         self.watch();
         self.fingerprint = self.look().await;
+        // Where nobody tells, only two looks tell whether a file is still being written.
+        let end = Instant::now() + PATIENCE;
+        while !told && Instant::now() < end {
+            sleep(GATHER).await;
+            let now = self.look().await;
+            told = now == self.fingerprint;
+            self.fingerprint = now;
+        }
         self.pending = false;
     }
 

@@ -209,6 +209,18 @@ impl Kind {
         )
     }
 
+    /// Whether an object of it that is rejected, and has no earlier version, closes what it is about.
+    #[must_use]
+    pub const fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::PeerAuthentication
+                | Self::RequestAuthentication
+                | Self::AuthorizationPolicy
+                | Self::AccessPolicy
+        )
+    }
+
     /// Whether its fields stand beside `metadata` instead of under `spec`.
     #[must_use]
     pub const fn is_flat(self) -> bool {

@@ -1,6 +1,7 @@
 //! The shape of one document: which fields were written, and where.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// The shape of one document: which fields were written, and where.
 ///
@@ -19,8 +20,11 @@ pub enum Value {
     /// The indexes of the items.
     Sequence(Vec<usize>),
     /// Key, index of the key's place, index of the value.
-    Mapping(Vec<(Box<str>, usize, usize)>),
+    Mapping(Vec<Entry>),
 }
+
+/// Key, index of the key's place, index of the value.
+pub type Entry = (Box<str>, usize, usize);
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,14 @@ impl Outline {
     /// The index of the whole document.
     pub const ROOT: usize = 0;
 
+    /// An outline of which nothing is known but its line, from 1.
+    #[must_use]
+    pub fn at(line: u32) -> Self {
+        let mut outline = Self::default();
+        outline.push(line, 1, Value::Mapping(Vec::new()));
+        outline
+    }
+
     pub(super) fn push(&mut self, line: u32, column: u32, value: Value) -> usize {
         self.nodes.push(Node { line, column, value });
         self.nodes.len() - 1
@@ -57,6 +69,37 @@ impl Outline {
         self.nodes.get(index).map(|node| &node.value)
     }
 
+    /// Takes a field away, wherever it stands twice too; an item of a sequence stays, as null.
+    pub fn remove(&mut self, path: &str) {
+        let mut parent = None;
+        let mut at = Self::ROOT;
+        let mut last = None;
+        for step in steps(path) {
+            let next = match (self.value(at), &step) {
+                (Some(Value::Mapping(entries)), Step::Key(key)) => {
+                    entries.iter().find(|(name, ..)| **name == **key).map(|(_, _, value)| *value)
+                }
+                (Some(Value::Sequence(items)), Step::Index(index)) => items.get(*index).copied(),
+                _ => None,
+            };
+            let Some(next) = next else { return };
+            parent = Some(at);
+            at = next;
+            last = Some(step);
+        }
+        match (last, parent.and_then(|parent| self.value_mut(parent))) {
+            (Some(Step::Key(key)), Some(Value::Mapping(entries))) => {
+                entries.retain(|(name, ..)| **name != *key);
+            }
+            (Some(Step::Index(_)), Some(_)) => {
+                if let Some(value) = self.value_mut(at) {
+                    *value = Value::Scalar(Box::default(), true);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What stands at an index, as an outline of its own.
     #[must_use]
     pub fn part(&self, index: usize) -> Self {
@@ -65,21 +108,40 @@ impl Outline {
         part
     }
 
+    /// The document with some of the entries of its top alone, by their order.
+    #[must_use]
+    pub fn with_entries(&self, range: Range<usize>) -> Self {
+        let mut part = Self::default();
+        let entries = match self.value(Self::ROOT) {
+            Some(Value::Mapping(entries)) => entries.get(range).unwrap_or_default(),
+            _ => &[],
+        };
+        let (line, column) = self.position(entries.first().map_or(Self::ROOT, |(_, place, _)| *place));
+        part.push(line, column, Value::Mapping(Vec::new()));
+        let copied = self.copy_entries(entries, &mut part);
+        if let Some(value) = part.value_mut(Self::ROOT) {
+            *value = Value::Mapping(copied);
+        }
+        part
+    }
+
+    fn copy_entries(&self, entries: &[Entry], to: &mut Self) -> Vec<Entry> {
+        let copy = |(key, place, value): &Entry| {
+            let (line, column) = self.position(*place);
+            (key.clone(), to.push(line, column, Value::Scalar(Box::default(), true)), self.copy(*value, to))
+        };
+        entries.iter().map(copy).collect()
+    }
+
     fn copy(&self, from: usize, to: &mut Self) -> usize {
         let (line, column) = self.position(from);
-        let scalar = |key: &str| Value::Scalar(key.into(), true);
-        let at = to.push(line, column, self.value(from).cloned().unwrap_or_else(|| scalar("")));
+        let nothing = || Value::Scalar(Box::default(), true);
+        let at = to.push(line, column, self.value(from).cloned().unwrap_or_else(nothing));
         let copied = match self.value(from) {
             Some(Value::Sequence(items)) => {
                 Value::Sequence(items.iter().map(|item| self.copy(*item, to)).collect())
             }
-            Some(Value::Mapping(entries)) => {
-                let entries = entries.iter().map(|(key, place, value)| {
-                    let (line, column) = self.position(*place);
-                    (key.clone(), to.push(line, column, scalar("")), self.copy(*value, to))
-                });
-                Value::Mapping(entries.collect())
-            }
+            Some(Value::Mapping(entries)) => Value::Mapping(self.copy_entries(entries, to)),
             Some(Value::Scalar(..)) | None => return at,
         };
         if let Some(value) = to.value_mut(at) {

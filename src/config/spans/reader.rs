@@ -1,6 +1,7 @@
 //! Walks the events of a file and builds one outline per document.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
@@ -8,10 +9,14 @@ use super::outline::{Outline, Value, push_index, push_key};
 
 /// The deepest nesting of a document.
 pub const MAX_DEPTH: usize = 64;
-/// The most nodes of a document, with every alias counted as often as it is used.
-pub const MAX_NODES: usize = 200_000;
+/// The most keys and values that are written in a document: a `kind: List` of 10,000 Services has some 700,000.
+pub const MAX_NODES: usize = 2_000_000;
+/// The most keys and values of a document that aliases stand for, each counted as often as it is used.
+pub const MAX_ALIASED: usize = 200_000;
 /// The largest file that is read.
-pub const MAX_FILE_BYTES: usize = 16 << 20;
+pub const MAX_FILE_BYTES: usize = 32 << 20;
+/// The most syntax errors of a file; what follows the last is not looked at.
+const MAX_BREAKS: usize = 100;
 
 /// One document of a file.
 #[derive(Debug)]
@@ -39,38 +44,103 @@ pub struct Fault {
     pub hint: String,
 }
 
-/// Splits a file into documents. Reading ends at the first error, which comes last.
+/// A document that ends in a syntax error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The error.
+    pub fault: Fault,
+    /// What else is wrong with it, as far as it was read.
+    pub faults: Vec<Fault>,
+    /// Its line, from 1.
+    pub line: u32,
+    /// Its text up to the next `---`, in bytes of the file.
+    pub text: Range<usize>,
+}
+
+/// Splits a file into documents. After a syntax error reading goes on behind the next `---`; what stands between is broken.
 #[must_use]
-pub fn read(text: &str) -> (Vec<Document>, Option<Fault>) {
+pub fn read(text: &str) -> (Vec<Document>, Vec<Broken>) {
+    let whole = text;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut documents, mut broken) = (Vec::new(), Vec::new());
     if text.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", text.len());
-        return (Vec::new(), Some(fault("file-too-large", (1, 1), message, "split it into several files")));
+        let fault = fault("file-too-large", (1, 1), message, "split it into several files");
+        return (documents, vec![Broken { fault, faults: Vec::new(), line: 1, text: 0..whole.len() }]);
     }
-    let mut documents = Vec::new();
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
+    let skipped = whole.len() - text.len();
+    let mut lines = Vec::new();
+    let mut first = 1;
+    loop {
+        let from = lines.get(first - 1).copied().unwrap_or(0);
+        let Err(stop) = read_part(text, (from, first), &mut documents) else { return (documents, broken) };
+        if lines.is_empty() {
+            lines = line_offsets(text);
+        }
+        let begin = lines.get(stop.first - 1).copied().unwrap_or(0);
+        let is_separator = |line: &usize| {
+            lines.get(*line - 1).and_then(|at| text.get(*at..)).is_some_and(|rest| rest.starts_with("---"))
+        };
+        let next = (stop.first + 1..=lines.len()).find(is_separator);
+        let next = next.filter(|_| broken.len() + 1 < MAX_BREAKS);
+        let end = next.and_then(|line| lines.get(line - 1).copied()).unwrap_or(text.len());
+        let fault = match stop.fault {
+            Ok(fault) => fault,
+            Err((at, what)) => syntax_fault(text, &lines, at, &what),
+        };
+        let text = skipped + begin..skipped + end;
+        broken.push(Broken { fault, faults: stop.faults, line: number(stop.first), text });
+        match next {
+            Some(line) => first = line,
+            None => return (documents, broken),
+        }
+    }
+}
+
+/// Where reading stops.
+struct Stop {
+    /// What is wrong, or the place and the words of the parser.
+    fault: Result<Fault, ((usize, usize), String)>,
+    faults: Vec<Fault>,
+    /// The first line of the document that it breaks.
+    first: usize,
+}
+
+/// Reads the documents from a line on, up to the first syntax error.
+fn read_part(text: &str, (from, first): (usize, usize), documents: &mut Vec<Document>) -> Result<(), Stop> {
+    let fresh = || Builder { lines_before: first - 1, ..Builder::default() };
+    let mut builder = fresh();
+    let mut begin = first;
+    for event in Parser::new_from_str(text.get(from..).unwrap_or_default()) {
         let (event, span) = match event {
             Ok(event) => event,
-            Err(error) => return (documents, Some(syntax_fault(text, error.marker(), error.info()))),
+            Err(error) => {
+                let at = (error.marker().line().max(1) + first - 1, error.marker().col());
+                let fault = Err((at, error.info().to_owned()));
+                return Err(Stop { fault, faults: builder.faults, first: begin });
+            }
         };
         match event {
-            Event::DocumentStart(_) => builder = Builder::default(),
+            Event::DocumentStart(_) => {
+                begin = span.start.line().max(1) + first - 1;
+                builder = fresh();
+            }
             Event::DocumentEnd => {
-                let done = std::mem::take(&mut builder);
+                let done = std::mem::replace(&mut builder, fresh());
                 if !done.is_blank() {
                     documents.push(Document { outline: done.outline, faults: done.faults });
                 }
+                begin = span.end.line().max(1) + first - 1;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
             node => {
                 if let Err(fault) = builder.node(node, span.start) {
-                    return (documents, Some(fault));
+                    return Err(Stop { fault: Ok(fault), faults: builder.faults, first: begin });
                 }
             }
         }
     }
-    (documents, None)
+    Ok(())
 }
 
 fn fault(code: &'static str, (line, column): (u32, u32), message: String, hint: impl Into<String>) -> Fault {
@@ -97,17 +167,11 @@ fn number(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-fn position(marker: Marker) -> (u32, u32) {
-    (number(marker.line().max(1)), number(marker.col() + 1))
-}
-
-fn syntax_fault(text: &str, marker: &Marker, what: &str) -> Fault {
-    let lines = line_offsets(text);
+fn syntax_fault(text: &str, lines: &[usize], (line, column): (usize, usize), what: &str) -> Fault {
     let line_text = |line: usize| {
         let begin = lines.get(line.checked_sub(1)?)?;
         text.get(*begin..lines.get(line).copied().unwrap_or(text.len()))
     };
-    let line = marker.line().max(1);
     let fence = [line, line.saturating_sub(1)]
         .into_iter()
         .find(|&line| line_text(line).is_some_and(|text| text.trim_start().starts_with("```")));
@@ -122,7 +186,7 @@ fn syntax_fault(text: &str, marker: &Marker, what: &str) -> Fault {
     } else {
         "check indentation, colons and quotes on this line and the one before"
     };
-    fault("syntax", position(*marker), message, hint)
+    fault("syntax", (number(line), number(column + 1)), message, hint)
 }
 
 /// Builds the outline of one document from its events.
@@ -134,6 +198,10 @@ struct Builder {
     anchors: HashMap<usize, Anchored>,
     /// Nodes so far, aliases expanded.
     size: usize,
+    /// Those of them that aliases stand for.
+    aliased: usize,
+    /// Lines of the file before those that the parser counts.
+    lines_before: usize,
 }
 
 /// A finished node with an anchor.
@@ -167,7 +235,7 @@ impl Builder {
     }
 
     fn node(&mut self, event: Event<'_>, at: Marker) -> Result<(), Fault> {
-        let (line, column) = position(at);
+        let (line, column) = (number(at.line().max(1) + self.lines_before), number(at.col() + 1));
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.check_tag(tag.as_deref(), (line, column));
@@ -207,6 +275,12 @@ impl Builder {
                     let message = "a key is an alias".to_owned();
                     return Err(fault("key-not-scalar", (line, column), message, "write the key out"));
                 }
+                self.aliased = self.aliased.saturating_add(size);
+                if self.aliased > MAX_ALIASED {
+                    let message = format!("aliases stand for more than {MAX_ALIASED} keys and values");
+                    let hint = "write fewer aliases";
+                    return Err(fault("document-too-large", (line, column), message, hint));
+                }
                 self.grow(size, (line, column))?;
                 if self.open.len() + height > MAX_DEPTH {
                     return Err(too_deep((line, column)));
@@ -222,9 +296,8 @@ impl Builder {
     fn grow(&mut self, by: usize, at: (u32, u32)) -> Result<(), Fault> {
         self.size = self.size.saturating_add(by);
         if self.size > MAX_NODES {
-            let message =
-                format!("the document has more than {MAX_NODES} values, aliases counted as often as used");
-            return Err(fault("document-too-large", at, message, "split it, and write fewer aliases"));
+            let message = format!("the document has more than {MAX_NODES} keys and values");
+            return Err(fault("document-too-large", at, message, "split it into several documents or files"));
         }
         Ok(())
     }

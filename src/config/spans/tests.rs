@@ -2,7 +2,7 @@ use super::{MAX_DEPTH, Outline, Places, Value, read};
 
 fn outline(yaml: &str) -> Outline {
     let (mut documents, fault) = read(yaml);
-    assert_eq!(fault, None);
+    assert_eq!(fault, []);
     documents.remove(0).outline
 }
 
@@ -28,7 +28,7 @@ fn an_absent_field_has_the_place_of_its_nearest_ancestor() {
 fn documents_are_split_and_keep_their_lines() {
     let text = "# first\n---\na: 1\n---\n---\n# ä\n  b: 2\n  c: 3\n...\n---\nd: ö\n";
     let (documents, fault) = read(text);
-    assert_eq!(fault, None);
+    assert_eq!(fault, []);
     let seen: Vec<_> = documents.iter().map(|d| d.outline.position(Outline::ROOT)).collect();
     assert_eq!(seen, [(3, 1), (7, 3), (11, 1)]);
     assert_eq!(documents[1].outline.locate("c"), (8, 3));
@@ -52,15 +52,31 @@ fn a_missing_separator_is_recognised() {
 #[test]
 fn a_markdown_fence_is_recognised() {
     let (_, fault) = read("a: 1\n```yaml\nb: 2\n");
-    let fault = fault.unwrap();
-    assert_eq!((fault.code, fault.line), ("markdown-fence", 2));
+    assert_eq!((fault[0].fault.code, fault[0].fault.line), ("markdown-fence", 2));
 }
 
 #[test]
-fn reading_ends_at_the_first_syntax_error() {
-    let (documents, fault) = read("a: 1\n---\nb: [1\n---\nc: 3\n");
-    assert_eq!(documents.len(), 1);
-    assert_eq!(fault.unwrap().code, "syntax");
+fn reading_goes_on_behind_a_document_that_is_broken() {
+    let text = "a: 1\n---\nb: [1\nb: 2\n---\nc: 3\n--- \nd: 1\nd: 2\ne: {\n---\nf: 1\n";
+    let (documents, broken) = read(text);
+    let seen: Vec<_> = documents.iter().map(|d| d.outline.position(Outline::ROOT)).collect();
+    assert_eq!(seen, [(1, 1), (6, 1), (12, 1)]);
+    let broken: Vec<_> = broken
+        .iter()
+        .map(|one| (one.fault.code, one.line, &text[one.text.clone()], one.faults.len()))
+        .collect();
+    assert_eq!(
+        broken,
+        [("syntax", 2, "---\nb: [1\nb: 2\n", 0), ("syntax", 7, "--- \nd: 1\nd: 2\ne: {\n", 1)],
+        "what was found before the error is kept"
+    );
+}
+
+#[test]
+fn the_number_of_breaks_is_bounded() {
+    let (documents, broken) = read(&"---\na: [\n".repeat(1000));
+    assert!(documents.is_empty() && broken.len() == 100, "{}", broken.len());
+    assert_eq!(broken[99].text.end, 9000, "the last one takes the rest");
 }
 
 #[test]
@@ -70,7 +86,7 @@ fn an_alias_bomb_is_refused() {
         let before = format!("*a{}, ", level - 1).repeat(10);
         text.push_str(&format!("a{level}: &a{level} [{}]\n", before.trim_end_matches(", ")));
     }
-    assert_eq!(read(&text).1.unwrap().code, "document-too-large");
+    assert_eq!(read(&text).1[0].fault.code, "document-too-large");
 }
 
 #[test]
@@ -78,21 +94,21 @@ fn an_alias_counts_as_what_it_stands_for() {
     let outline = outline("a: &x {b: 1}\nc: *x\n");
     assert_eq!(outline.locate("c"), (2, 1));
     assert_eq!(outline.text("c.b"), Some("1"));
-    assert_eq!(read("a: &x [*x]\n").1.unwrap().code, "recursive-alias");
+    assert_eq!(read("a: &x [*x]\n").1[0].fault.code, "recursive-alias");
 }
 
 #[test]
 fn depth_is_bounded() {
     let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-    assert_eq!(read(&deep(MAX_DEPTH)).1, None);
-    assert_eq!(read(&deep(MAX_DEPTH + 1)).1.unwrap().code, "too-deep");
-    assert!(read(&deep(100_000)).1.is_some());
+    assert_eq!(read(&deep(MAX_DEPTH)).1, []);
+    assert_eq!(read(&deep(MAX_DEPTH + 1)).1[0].fault.code, "too-deep");
+    assert!(!read(&deep(100_000)).1.is_empty());
     let half = MAX_DEPTH / 2;
     let twice = |more: usize| {
         format!("- &a {}\n- {}*a{}\n", deep(half), "[".repeat(half - 1 + more), "]".repeat(half - 1 + more))
     };
-    assert_eq!(read(&twice(0)).1, None);
-    assert_eq!(read(&twice(1)).1.unwrap().code, "too-deep");
+    assert_eq!(read(&twice(0)).1, []);
+    assert_eq!(read(&twice(1)).1[0].fault.code, "too-deep");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::listeners::chain;
 use super::settings::Settings;
 use super::workloads::is_subset;
 use crate::config::resources::istio::security::{MutualTlsMode, PeerAuthentication};
-use crate::config::resources::{Closed, Kind, Resource};
+use crate::config::resources::{Closed, EVERYWHERE, Kind, Resource};
 use crate::mesh::{
     ChainMatch, ChainProtocol, DownstreamTls, FilterChain, Labels, Name, Origin, TlsVersion,
     TransportProtocol,
@@ -61,6 +61,12 @@ impl<'a> Peers<'a> {
     pub(super) fn new(index: &Index<'a>, settings: &Settings<'a>) -> Self {
         let closed = index.closed.iter().filter(|closed| closed.object.key.kind == Kind::PeerAuthentication);
         let mut peers = Self { closed: closed.copied().collect(), root: settings.root(), ..Self::default() };
+        for closed in &peers.closed {
+            let why = &closed.spec.message;
+            let message = format!("is rejected ({why}): its scope is closed, mutual TLS is required");
+            let hint = "correct it; there is no earlier version that could hold in its place";
+            index.notes.error(closed.object, "spec", "closed-scope", message, hint);
+        }
         for policy in &index.peer_authentications {
             let namespace: &str = policy.namespace();
             let selects =
@@ -95,7 +101,8 @@ impl<'a> Peers<'a> {
     pub(super) fn of(&self, namespace: &str, labels: &Labels) -> OfWorkload<'a> {
         let closes = |closed: &&Written<'a, Closed>| {
             let (owner, selector) = (&**closed.namespace(), &closed.spec.selector.match_labels);
-            (owner == namespace && is_subset(selector, labels)) || (owner == self.root && selector.is_empty())
+            ((owner == namespace || owner == EVERYWHERE) && is_subset(selector, labels))
+                || (owner == self.root && selector.is_empty())
         };
         if let Some(closed) = self.closed.iter().find(closes) {
             let by = Some((closed.object, "spec".to_owned()));

@@ -5,6 +5,7 @@ mod matches;
 
 use std::sync::Arc;
 
+pub(in crate::config) use action::faults as action_faults;
 pub(super) use action::{cluster_name, respond, simple_route};
 
 use super::World;

@@ -4,9 +4,9 @@ use filter_authorization::DestinationPort;
 
 use super::workloads::is_subset;
 use super::{World, access, authentication, authorization};
-use crate::config::resources::Resource;
 use crate::config::resources::istio::common::{MatchLabels, TargetReference};
 use crate::config::resources::proxy::Proxy;
+use crate::config::resources::{EVERYWHERE, Resource};
 use crate::filters::PortSettings;
 
 /// The label of the proxies of a Gateway API gateway.
@@ -51,7 +51,7 @@ impl Workload<'_> {
         targets: &[&TargetReference],
     ) -> bool {
         let owner = &*object.key.namespace;
-        if owner != self.namespace && owner != self.root {
+        if owner != self.namespace && owner != self.root && owner != EVERYWHERE {
             return false;
         }
         let labels = &self.proxy.workload.labels;
@@ -59,7 +59,7 @@ impl Workload<'_> {
             return selector.is_none_or(|selector| is_subset(&selector.match_labels, labels));
         }
         let gateway = labels.get(GATEWAY);
-        owner == self.namespace
+        (owner == self.namespace || owner == EVERYWHERE)
             && targets.iter().any(|target| {
                 target.kind == "Gateway"
                     && target.group.as_deref() == Some("gateway.networking.k8s.io")

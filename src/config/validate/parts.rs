@@ -5,15 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderName;
 use ipnet::IpNet;
-use regex::RegexBuilder;
 
 use crate::config::decode::Report;
 use crate::config::resources::istio::common::{ConnectionPool, Destination, Percent, PortSelector};
 use crate::config::resources::scalar::Duration;
 use crate::config::resources::string_match::StringMatch;
-
-/// The most bytes that a compiled expression may take, so that no object can fill the memory.
-pub(super) const MAX_REGEX_BYTES: usize = 1 << 20;
 
 const PROTOCOLS: [&str; 11] =
     ["HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "HTTP_PROXY", "UDP", "HBONE"];
@@ -139,12 +135,15 @@ pub(super) fn header_name(report: &mut Report<'_>, field: &str, name: &str) {
 }
 
 pub(super) fn regex(report: &mut Report<'_>, field: &str, pattern: &str) {
-    if let Err(error) = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build() {
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        let hint = "write it in RE2 syntax: no look-around, no back-references";
-        report.error("bad-regex", field, format!("`{pattern}` is no regular expression: {why}"), hint);
+    if let Err(error) = filter_api::re2::whole(pattern) {
+        refused(report, "bad-regex", field, &error);
     }
+}
+
+/// Reports what a compiler says: the fault, and behind the last `; ` what to write instead.
+pub(super) fn refused(report: &mut Report<'_>, code: &'static str, field: &str, error: &str) {
+    let (message, hint) = error.rsplit_once("; ").unwrap_or((error, ""));
+    report.error(code, field, message.to_owned(), hint.to_owned());
 }
 
 pub(super) fn string_match(

@@ -278,3 +278,32 @@ fn an_audit_needs_a_file_that_it_can_read_again_and_never_leaves_refusals_out() 
     one("AuditPolicy", &audit("whenFull: Drop"), "bad-value", "spec.whenFull");
     one("AuditPolicy", &audit("mode: Shadow"), "unknown-field", "spec.mode");
 }
+
+#[test]
+fn what_the_data_path_could_not_do_rejects_its_object() {
+    for (written, field) in [
+        (format!("{TO}, rewrite: {{authority: \"a b\"}}"), "rewrite.authority"),
+        (format!("{TO}, rewrite: {{uri: \"/a b\"}}"), "rewrite.uri"),
+        (
+            format!("{TO}, rewrite: {{uriRegexRewrite: {{match: \"/(a)\", rewrite: \"/\\\\2\"}}}}"),
+            "rewrite.uriRegexRewrite",
+        ),
+        ("redirect: {uri: \"/ä\"}".to_owned(), "redirect"),
+        ("redirect: {authority: \"a:80\", port: 81}".to_owned(), "redirect"),
+        (format!("{TO}, headers: {{request: {{set: {{\":authority\": \"x y\"}}}}}}"), "headers"),
+        (format!("{TO}, headers: {{response: {{set: {{transfer-encoding: chunked}}}}}}"), "headers"),
+        (
+            "route: [{destination: {host: a}, headers: {request: {add: {content-length: \"3\"}}}}]"
+                .to_owned(),
+            "route[0].headers",
+        ),
+    ] {
+        one("VirtualService", &rule(&written), "bad-action", &format!("spec.http[0].{field}"));
+    }
+    let slash = rule(&format!("{TO}, rewrite: {{uri: new/}}"));
+    one("VirtualService", &slash, "no-slash", "spec.http[0].rewrite.uri");
+    for fine in ["uri: {regex: \"/[\\\\w-]{1,200}/[\\\\w-]{1,200}\"}", "headers: {\":method\": {exact: PUT}}"]
+    {
+        assert_eq!(found("VirtualService", &rule(&format!("{TO}, match: [{{{fine}}}]"))), [], "{fine}");
+    }
+}

@@ -5,6 +5,7 @@ use crate::config::decode::Report;
 use crate::config::resources::istio::virtual_service::{
     FaultAbort, FaultDelay, Headers, HttpDirectResponse, HttpRedirect, HttpRewrite, HttpRoute,
 };
+use crate::config::translate::action_faults;
 
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -48,6 +49,13 @@ pub(super) fn check(report: &mut Report<'_>, field: &str, route: &HttpRoute) {
         }
         if let Some(of) = &fault.abort {
             abort(report, &format!("{field}.fault.abort"), of);
+        }
+    }
+    // Whatever is not said above, in the words of those who will do it.
+    for (part, error) in action_faults(route) {
+        let field = format!("{field}.{part}");
+        if !report.is_wrong(&field) {
+            parts::refused(report, "bad-action", &field, &error);
         }
     }
     parts::percent(report, &format!("{field}.mirrorPercentage"), route.mirror_percentage.as_ref());
@@ -232,6 +240,10 @@ fn rewrite(report: &mut Report<'_>, field: &str, of: &HttpRewrite) {
             "stands beside `uri`",
             "keep one of the two",
         );
+    }
+    if let Some(uri) = of.uri.as_deref().filter(|uri| !uri.is_empty() && !uri.starts_with('/')) {
+        let message = format!("`{uri}` is taken for `/{uri}`: a path begins with `/`");
+        report.warning("no-slash", &format!("{field}.uri"), message, format!("write `/{uri}`"));
     }
     if *of == HttpRewrite::default() {
         report.error(

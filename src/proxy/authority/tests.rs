@@ -128,6 +128,7 @@ proptest! {
     fn what_is_written_reads_the_same(text in "\\[?[a-zA-Z0-9.:~_-]{0,24}\\]?(:[0-9]{0,6})?") {
         if let Ok(first) = Authority::parse(text.as_bytes()) {
             let written = first.to_string();
+            prop_assert_eq!(first.to_bytes(), written.as_bytes());
             let second = Authority::parse(written.as_bytes());
             prop_assert_eq!(second.as_ref(), Ok(&first));
             prop_assert!(!first.host.ends_with('.'));

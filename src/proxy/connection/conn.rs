@@ -1,6 +1,7 @@
 //! A connection as the worker's clock and the drain see it.
 
 use super::Door;
+use super::frames::Refused;
 use crate::mesh::{Direction, HttpChain};
 use crate::proxy::record::Activity;
 use crate::proxy::worker::{Clock, Worker};
@@ -10,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
@@ -33,6 +34,8 @@ pub(crate) struct Conn {
     idle_timeout: Cell<Duration>,
     head_timeout: Cell<Duration>,
     max_duration: Cell<Duration>,
+    /// A head did not come in time.
+    late: Cell<bool>,
     /// The exchange whose response has just begun, for its stream to take.
     answering: RefCell<Option<Rc<Activity>>>,
     /// Once it speaks HTTP.
@@ -64,6 +67,15 @@ pub(super) struct Phase {
     clock: Arc<Clock>,
     /// HTTP/2: bytes between requests are pings, window updates and settings as often as heads.
     multiplexed: AtomicBool,
+    /// HTTP/2: since when the client owes the rest of a head, as `since`.
+    owes_since: AtomicU64,
+    /// HTTP/2: streams that the codec has refused, and nobody has accounted for.
+    malformed: AtomicU32,
+    too_large: AtomicU32,
+    /// HTTP/1: bytes of the answer's body that the codec has and the socket has not.
+    queued: AtomicUsize,
+    /// The body waits for the socket to take them.
+    waiting: AtomicBool,
 }
 
 /// How long an idle connection may take to end in order.
@@ -80,7 +92,60 @@ const BUSY: u8 = 4;
 /// No tick has passed since.
 const JUST_NOW: u64 = u64::MAX;
 
+/// There is nothing to measure.
+const NEVER: u64 = u64::MAX - 1;
+
 impl Phase {
+    fn new(clock: Arc<Clock>) -> Self {
+        Self {
+            state: AtomicU8::new(SILENT),
+            since: AtomicU64::new(JUST_NOW),
+            clock,
+            multiplexed: AtomicBool::new(false),
+            owes_since: AtomicU64::new(NEVER),
+            malformed: AtomicU32::new(0),
+            too_large: AtomicU32::new(0),
+            queued: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+        }
+    }
+
+    /// The socket took so many bytes; the few around the body that count as its own only make its end come sooner. True when the body waited for the last of them.
+    pub(super) fn sent(&self, bytes: usize) -> bool {
+        let queued = self.queued.load(Ordering::Relaxed).saturating_sub(bytes);
+        self.queued.store(queued, Ordering::Relaxed);
+        queued == 0 && self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Relaxed)
+    }
+
+    /// HTTP/2: whether the client owes the rest of a head now.
+    pub(super) fn within_head(&self, within: bool) {
+        let was = self.owes_since.load(Ordering::Relaxed) != NEVER;
+        if was != within {
+            self.owes_since.store(if within { JUST_NOW } else { NEVER }, Ordering::Relaxed);
+            if within {
+                self.clock.hurry();
+            }
+        }
+    }
+
+    /// For how long the client has owed the rest of a head.
+    fn owes(&self, now_millis: u64) -> Option<Duration> {
+        let since = self.owes_since.load(Ordering::Relaxed);
+        if since == JUST_NOW {
+            self.owes_since.store(now_millis, Ordering::Relaxed);
+        }
+        (since != NEVER).then(|| Duration::from_millis(now_millis.saturating_sub(since)))
+    }
+
+    /// The codec has refused a stream.
+    pub(super) fn refused(&self, refused: Refused) {
+        let count = match refused {
+            Refused::Malformed => &self.malformed,
+            Refused::TooLarge => &self.too_large,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Bytes came in. On an idle HTTP/1 connection they begin a head.
     pub(super) fn read(&self) {
         match self.state.load(Ordering::Relaxed) {
@@ -116,14 +181,8 @@ impl Phase {
 impl Conn {
     /// An accepted connection from which no byte has been read.
     pub(super) fn new(worker: &Worker, direction: Direction) -> Rc<Self> {
-        let phase = Phase {
-            state: AtomicU8::new(SILENT),
-            since: AtomicU64::new(JUST_NOW),
-            clock: worker.clock.clone(),
-            multiplexed: AtomicBool::new(false),
-        };
         Rc::new(Self {
-            phase: Arc::new(phase),
+            phase: Arc::new(Phase::new(worker.clock.clone())),
             direction,
             opened: worker.clock.now(),
             close: Cell::new(Close::Open),
@@ -133,6 +192,7 @@ impl Conn {
             idle_timeout: Cell::new(Duration::ZERO),
             head_timeout: Cell::new(Duration::ZERO),
             max_duration: Cell::new(Duration::ZERO),
+            late: Cell::new(false),
             answering: RefCell::new(None),
             door: OnceCell::new(),
             place: Cell::new(usize::MAX),
@@ -166,6 +226,25 @@ impl Conn {
     /// True while time matters soon: a head is on its way.
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.phase.state.load(Ordering::Relaxed), HEAD | BUSY)
+            || self.phase.owes_since.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// Whether it is at its end because a head did not come in time.
+    pub(in crate::proxy) fn is_late(&self) -> bool {
+        self.late.get()
+    }
+
+    /// Accounts for a stream that the codec has reset because it broke the rules of HTTP/2: true for one.
+    pub(in crate::proxy) fn take_malformed_stream(&self) -> bool {
+        take_one(&self.phase.malformed)
+    }
+
+    /// Accounts for a stream that the codec has refused, once no exchange is under way that may have been it; true in the answer if its head was too large.
+    pub(in crate::proxy) fn take_refused_stream(&self) -> Option<bool> {
+        if take_one(&self.phase.too_large) {
+            return Some(true);
+        }
+        (self.active.get() == 0 && self.take_malformed_stream()).then_some(false)
     }
 
     /// How it came in.
@@ -185,6 +264,24 @@ impl Conn {
 
     pub(super) fn take_answering(&self) -> Option<Rc<Activity>> {
         self.answering.borrow_mut().take()
+    }
+
+    /// HTTP/1: an answer begins.
+    pub(in crate::proxy) fn begin_answer(&self) {
+        self.phase.queued.store(0, Ordering::Relaxed);
+    }
+
+    /// HTTP/1: the codec is given some of the answer's body.
+    pub(in crate::proxy) fn queue(&self, bytes: usize) {
+        let queued = self.phase.queued.load(Ordering::Relaxed);
+        self.phase.queued.store(queued + bytes, Ordering::Relaxed);
+    }
+
+    /// HTTP/1: whether the socket has yet to take some of what the codec was given. It wakes the task once it has.
+    pub(in crate::proxy) fn waits_for_socket(&self) -> bool {
+        let queued = self.phase.queued.load(Ordering::Relaxed) > 0;
+        self.phase.waiting.store(queued, Ordering::Relaxed);
+        queued
     }
 
     /// Whose traffic it carries.
@@ -210,13 +307,19 @@ impl Conn {
         if !max.is_zero() && now - self.opened >= max {
             self.close(Close::Graceful);
         }
+        let head = self.head_timeout.get();
+        let late = !head.is_zero() && self.phase.owes(now_millis).is_some_and(|time| time >= head);
         match self.phase.state.load(Ordering::Relaxed) {
+            _ if late && !self.late.replace(true) => {
+                self.close(Close::Now);
+                return true;
+            }
             // Asked to end, and long after still there: its client does not even read what is left.
             IDLE if over(self.idle_timeout.get()) => {
                 let late = for_so_long >= self.idle_timeout.get().saturating_add(CLOSING_PATIENCE);
                 self.close(if late { Close::Now } else { Close::Graceful });
             }
-            HEAD if over(self.head_timeout.get()) => {
+            HEAD if over(head) && !self.late.replace(true) => {
                 self.close(Close::Now);
                 return true;
             }
@@ -225,35 +328,37 @@ impl Conn {
         false
     }
 
-    /// Runs the codec until it ends or the connection is closed. `look` may find that it has to be; `graceful` then tells the codec: HTTP/2 at once, it
-    /// knows how to finish; HTTP/1 only once no request comes any more, until then each answer says that it is the last.
+    /// Runs the codec until it ends, or the connection is closed at once (`None`). `look` may find that it has to end; `graceful` then tells the codec: HTTP/2
+    /// at once, it knows how to finish; HTTP/1 only once no request comes any more, until then each answer says that it is the last. `after` follows each turn.
     pub(in crate::proxy) async fn drive<C: Future>(
         &self,
         mut connection: Pin<&mut C>,
         http1: bool,
         look: impl Fn(),
+        after: impl Fn(),
         graceful: impl Fn(Pin<&mut C>),
-    ) {
+    ) -> Option<C::Output> {
         let from = if http1 { Close::Graceful } else { Close::Soon };
         let mut told = false;
         let mut last_call = None;
         poll_fn(|task| {
             look();
             match self.close.get() {
-                Close::Now => return Poll::Ready(()),
+                Close::Now => return Poll::Ready(None),
                 how if how >= from && !told && (!http1 || self.was_unused(&mut last_call, task)) => {
                     told = true;
                     graceful(connection.as_mut());
                 }
                 _ => {}
             }
-            if connection.as_mut().poll(task).is_ready() {
-                return Poll::Ready(());
+            if let Poll::Ready(output) = connection.as_mut().poll(task) {
+                return Poll::Ready(Some(output));
             }
+            after();
             self.watch(task);
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Does what comes before the codec. `None`: the connection is to end first; in order, that is after a [`LAST_CALL`] without a byte.
@@ -298,6 +403,13 @@ impl Conn {
     }
 }
 
+/// Takes one of a number, if it is not zero.
+fn take_one(number: &AtomicU32) -> bool {
+    let less = |number: u32| number.checked_sub(1);
+    number.load(Ordering::Relaxed) > 0
+        && number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+}
+
 /// One exchange of a connection; the connection is not idle before it is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy(Rc<Conn>);
@@ -340,8 +452,7 @@ mod tests {
         let phase = Phase {
             state: AtomicU8::new(IDLE),
             since: AtomicU64::new(5),
-            clock: Arc::new(Clock::new()),
-            multiplexed: AtomicBool::new(false),
+            ..Phase::new(Arc::new(Clock::new()))
         };
         assert_eq!(phase.age(14_005), Duration::from_secs(14));
         phase.read();

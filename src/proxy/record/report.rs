@@ -2,6 +2,7 @@
 
 use super::{Ending, Recorder};
 use crate::proxy::audit::{self, Answered};
+use crate::proxy::headers::grpc;
 use crate::snapshot::{Destination, Endpoint};
 use crate::telemetry::access_log;
 use crate::telemetry::flags::ResponseFlags;
@@ -29,11 +30,17 @@ impl Recorder {
                 let labels = RequestLabels {
                     connection,
                     response_code: self.status,
-                    grpc_status: if facts.grpc { Some(self.grpc_status.unwrap_or(0)) } else { None },
+                    grpc_status: self.grpc_outcome(facts),
                 };
                 self.worker.metrics.request(&labels, &measured);
             },
         );
+    }
+
+    /// The status of a gRPC call as Envoy and Istio's metrics have it: its own, else what the HTTP status stands for; none where there was no answer.
+    fn grpc_outcome(&self, facts: &Facts) -> Option<u16> {
+        let answered = facts.grpc && self.status != 0;
+        answered.then(|| self.grpc_status.unwrap_or_else(|| grpc::status_of_http(self.status)))
     }
 
     /// Writes the event of a request that has a place in the audit.
@@ -81,7 +88,7 @@ impl Recorder {
                 Ending::Complete(trailers) => *trailers,
                 Ending::Broken(_) => None,
             },
-            grpc_status: self.grpc_status,
+            grpc_status: self.grpc_outcome(facts).or(self.grpc_status),
             upstream_host: facts.upstream,
             cluster: facts.cluster.as_deref(),
             upstream_local: facts.upstream_local,

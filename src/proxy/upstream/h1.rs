@@ -7,18 +7,20 @@ use super::replay::{Copies, is_idempotent};
 use crate::proxy::cluster::Picked;
 use crate::proxy::extended_connect::Handshake;
 use crate::proxy::headers;
+use crate::proxy::portions::PORTION;
 use crate::proxy::worker::Worker;
 use crate::snapshot::Resource;
 use filter_api::{Body, Error, Reason, Request, Response};
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, Entry, HOST, TRAILER, TRANSFER_ENCODING};
 use http::uri::Uri;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request, response};
+use http_body::Body as _;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What hyper may buffer of a stream: half of what a reader that stops may cost (the other half is the downstream's).
-pub(crate) const MAX_BUFFER: usize = 64 * 1024;
+/// What a codec may buffer: a head, or what it queues of a request's body before it asks for no more.
+pub(crate) const MAX_BUFFER: usize = 2 * PORTION;
 
 /// Connections that a request of which nothing was written may meet closed. A request that was written is sent again once at most.
 const ATTEMPTS: u32 = 4;
@@ -34,7 +36,22 @@ pub(super) fn call(
     let upgrade = is_upgrade(&request.head);
     let connect = request.head.method == Method::CONNECT;
     let cx = request.cx;
-    let mut message = http::Request::from_parts(request.head, request.body);
+    if !request.body.is_empty() {
+        let headers = &mut request.head.headers;
+        // hyper leaves out a body of unknown length where it expects none, unless the head insists.
+        if matches!(request.head.method, Method::GET | Method::HEAD)
+            && !headers.contains_key(CONTENT_LENGTH)
+            && request.body.size_hint().exact().is_none()
+        {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        // hyper sends those that the head announces, and none where it has a length.
+        cx.facts.borrow_mut().loses_trailers =
+            !headers.contains_key(TRAILER) || headers.contains_key(CONTENT_LENGTH);
+    }
+    // What follows a CONNECT belongs to the tunnel, and goes out once there is one.
+    let body = if connect { Body::empty() } else { request.body };
+    let mut message = http::Request::from_parts(request.head, body);
     async move {
         // Held until the tunnel ends, or until the server declines it.
         let mut upgraded = None;
@@ -68,34 +85,34 @@ pub(super) fn call(
             }
             // An idempotent request can be sent again when the server closed a connection that it had kept open, without answering.
             if reused && !upgrade && is_idempotent(message.method()) {
-                message = copies.keep(message);
+                copies.keep(&mut message);
             }
             match connection.sender.try_send_request(message).await {
                 Ok(response) => {
                     let (mut head, body) = response.into_parts();
-                    if let Some(limit) = keep_alive_limit(&head.headers) {
-                        pool.learn_idle(limit);
-                    }
-                    let seen = headers::inspect_response(&head.headers);
-                    if headers::strip_hop_by_hop(&mut head.headers, seen, upgrade).is_err() {
-                        return Err(Error::new(Reason::UpstreamProtocol)
-                            .sent(true)
-                            .detail("its Connection header names end-to-end headers"));
+                    pool.answered(keep_alive_limit(&head.headers), reused.then_some(idle_for));
+                    let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                    let opened = switched || connect && head.status.is_success();
+                    let checked = match &handshake {
+                        _ if switched && (!upgrade || connect) => {
+                            Err(broken("it switched protocols without having been asked to"))
+                        }
+                        Some(handshake) => handshake.check(&head),
+                        None => Ok(()),
+                    };
+                    if let Err(error) = to_canonical(&mut head, upgrade, opened).and(checked) {
+                        // Where its answer ends is unknown, or not worth knowing.
+                        drop(lease.detach());
+                        return Err(error);
                     }
                     cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
-                    let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
-                    if switched && (!upgrade || connect) {
-                        return Err(Error::new(Reason::UpstreamProtocol)
-                            .sent(true)
-                            .detail("it switched protocols without having been asked to"));
-                    }
-                    if let Some(handshake) = &handshake {
-                        handshake.check(&head)?;
-                    }
-                    if switched || connect && head.status.is_success() {
+                    if opened {
                         // The connection carries bytes from now on; hyper hands it over through the response.
                         drop(lease.detach());
                         cx.hold(Box::new((upgraded, picked)));
+                    } else if upgrade {
+                        // What the server took for the tunnel's first bytes, or for a request, is unknown: nobody uses the connection after this.
+                        cx.hold(Box::new((lease.detach(), picked)));
                     } else {
                         lease.hold(picked, &cx);
                     }
@@ -106,7 +123,7 @@ pub(super) fn call(
                     let unsent = failed.take_message();
                     let error = failed.into_error();
                     if reused && (unsent.is_some() || error.is_incomplete_message()) {
-                        pool.learn_idle(idle_for);
+                        pool.closed_idle(idle_for, now);
                     }
                     let again = match unsent {
                         Some(unsent) if attempt < ATTEMPTS => Ok(unsent),
@@ -123,6 +140,28 @@ pub(super) fn call(
         }
         Err(Reason::Internal.into())
     }
+}
+
+/// Checks the head of an answer and removes what belongs to the connection; `opened`: a tunnel follows it, and no body.
+fn to_canonical(head: &mut response::Parts, upgrade: bool, opened: bool) -> Result<(), Error> {
+    let seen = headers::inspect_response(&head.headers);
+    let seen = if opened { seen.or_else(|_| Ok(headers::Seen::all())) } else { seen };
+    let seen = seen.map_err(broken)?;
+    headers::strip_hop_by_hop(&mut head.headers, seen, upgrade)
+        .map_err(|_| broken("its Connection header names end-to-end headers"))?;
+    // Several lengths that agree are one.
+    if let Entry::Occupied(mut length) = head.headers.entry(CONTENT_LENGTH)
+        && length.iter().nth(1).is_some()
+    {
+        let one = length.get().clone();
+        length.insert(one);
+    }
+    Ok(())
+}
+
+/// An answer that breaks the protocol.
+fn broken(what: &'static str) -> Error {
+    Error::new(Reason::UpstreamProtocol).sent(true).detail(what)
 }
 
 /// The request head as HTTP/1.1 says it: origin-form target, Host from the authority.
@@ -165,8 +204,8 @@ fn lost_without_answer(error: &hyper::Error) -> bool {
 }
 
 fn failure(error: hyper::Error, unsent: bool) -> Error {
-    if let Some(cause) = own_failure(&error) {
-        return Error::new(cause).sent(!unsent).source(error);
+    if let Some(own) = own_failure(&error) {
+        return own.sent(!unsent).source(error);
     }
     let reason = if error.is_parse() || error.is_parse_too_large() {
         Reason::UpstreamProtocol
@@ -177,13 +216,14 @@ fn failure(error: hyper::Error, unsent: bool) -> Error {
     if unsent { failure.retry_safe() } else { failure }
 }
 
-/// When the request body broke, the fault is that of the downstream, whose reason the body's own error holds.
-fn own_failure(error: &hyper::Error) -> Option<Reason> {
+/// When the request body broke, the fault is that of the downstream, as the body's own error says.
+fn own_failure(error: &hyper::Error) -> Option<Error> {
     use std::error::Error as _;
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(own) = cause.downcast_ref::<Error>() {
-            return Some(own.reason());
+            let failure = Error::new(own.reason()).detail(own.detail_str().to_owned());
+            return Some(if own.must_close() { failure.closing() } else { failure });
         }
         source = cause.source();
     }

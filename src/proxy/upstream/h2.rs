@@ -15,7 +15,7 @@ use crate::snapshot::{Permit, Resource};
 use body::Broken;
 use bytes::Bytes;
 use connection::Stream;
-use filter_api::{Body, Cx, Error, Reason, Request, Response};
+use filter_api::{Body, Cx, Error, Reason, Request, Response, trim_values};
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Scheme, Uri};
 use http::{Method, Version, request};
@@ -85,7 +85,8 @@ pub(super) fn call(
             let (answered, send) = if no_body {
                 (response.await.map_err(Broken::Stream), Some(send))
             } else {
-                let moved = copies.keep_body(std::mem::take(&mut body));
+                copies.keep_body(&mut body);
+                let moved = std::mem::take(&mut body);
                 (Box::pin(body::with_body(response, send, moved)).await, None)
             };
             let error = match answered {
@@ -126,6 +127,7 @@ fn answer(
     cx.facts.borrow_mut().upstream_answered = Some(std::time::Instant::now());
     cx.hold(Box::new(held));
     let (mut head, body) = response.into_parts();
+    trim_values(&mut head.headers);
     match (opening, send) {
         (Some(opening), Some(send)) if head.status.is_success() => {
             opening.opened(&mut head);
@@ -152,12 +154,15 @@ fn refused(picked: &Picked) -> Error {
 fn to_http2(head: &mut request::Parts) -> Result<(), Error> {
     head.version = Version::HTTP_2;
     let host = head.headers.remove(HOST);
-    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        head.headers.remove(name);
+    if head.headers.keys().any(|name| matches!(*name, CONNECTION | TRANSFER_ENCODING | UPGRADE)) {
+        for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+            head.headers.remove(name);
+        }
     }
     let mut parts = std::mem::take(&mut head.uri).into_parts();
+    let said = parts.authority.as_ref().map(|authority| authority.as_str().as_bytes());
     // The header is the canonical one, which matching and policy read; the target still says it as the client did.
-    if let Some(host) = host {
+    if let Some(host) = host.filter(|host| said != Some(host.as_bytes())) {
         let authority = Authority::try_from(host.as_bytes())
             .map_err(|error| Error::new(Reason::BadAuthority).detail(error.to_string()))?;
         parts.authority = Some(authority);

@@ -1,11 +1,12 @@
 //! The connections of one worker, by endpoint.
 
 mod endpoint;
+mod idle_time;
 mod lease;
 
 pub(crate) use endpoint::EndpointPool;
 pub(super) use endpoint::PENDING_TIMEOUT;
-pub(super) use lease::{H1Connection, Lease, Open};
+pub(super) use lease::{H1Connection, Lease, Open, Rest};
 
 use crate::mesh::{Pool, UpstreamTls};
 use filter_api::ConnectionFacts;

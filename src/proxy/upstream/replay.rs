@@ -6,7 +6,7 @@
 //! may close at any moment. What nobody looked at and has no body may do so a few times over HTTP/2, all else once, and only with a body that is empty or still copied as a whole. Any other replay is the retry policy's.
 
 use filter_api::{Body, Replay};
-use http::{Method, request};
+use http::Method;
 
 /// Bytes of a body that are kept so that it can be sent again.
 const KEPT: usize = 64 * 1024;
@@ -14,35 +14,40 @@ const KEPT: usize = 64 * 1024;
 /// The copy of one request. Hands itself out once.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    head: Option<request::Parts>,
+    head: Option<http::Request<()>>,
     body: Option<Replay>,
     used: bool,
 }
 
 impl Copies {
-    /// Makes a copy, unless there was one that is used up. The body that comes back feeds the copy.
-    pub(super) fn keep(&mut self, message: http::Request<Body>) -> http::Request<Body> {
+    /// Makes a copy, unless there was one that is used up. The body of the message feeds the copy from now on.
+    pub(super) fn keep(&mut self, message: &mut http::Request<Body>) {
         if self.used {
-            return message;
+            return;
         }
-        let (head, body) = message.into_parts();
-        self.head = Some(head.clone());
-        http::Request::from_parts(head, self.keep_body(body))
+        // Built in its place: a head is moved as a whole into every hand that it passes through.
+        let head = self.head.insert(http::Request::default());
+        head.method_mut().clone_from(message.method());
+        head.uri_mut().clone_from(message.uri());
+        *head.version_mut() = message.version();
+        head.headers_mut().clone_from(message.headers());
+        head.extensions_mut().clone_from(message.extensions());
+        self.keep_body(message.body_mut());
     }
 
     /// Makes a copy of the body while it is read.
-    pub(super) fn keep_body(&mut self, body: Body) -> Body {
+    pub(super) fn keep_body(&mut self, body: &mut Body) {
         if self.used || self.body.is_some() || body.is_empty() {
-            return body;
+            return;
         }
-        let (body, replay) = body.replayable(KEPT);
+        let (fed, replay) = std::mem::take(body).replayable(KEPT);
+        *body = fed;
         self.body = Some(replay);
-        body
     }
 
     /// The request once more; `None` when it was not copied, or handed out before.
     pub(super) fn take(&mut self) -> Option<http::Request<Body>> {
-        let head = self.head.take()?;
+        let (head, ()) = self.head.take()?.into_parts();
         Some(http::Request::from_parts(head, self.take_body()?))
     }
 
@@ -78,11 +83,13 @@ mod tests {
     #[tokio::test]
     async fn a_copy_is_handed_out_once() {
         let mut copies = Copies::default();
-        let message = copies.keep(http::Request::put("/x").body(Body::from("hello")).unwrap());
+        let mut message = http::Request::put("/x").header("a", "b").body(Body::from("hello")).unwrap();
+        copies.keep(&mut message);
         assert_eq!(text(message.into_body()).await, "hello");
-        let again = copies.take().unwrap();
+        let mut again = copies.take().unwrap();
         assert_eq!((again.method(), again.uri().path()), (&Method::PUT, "/x"));
-        let again = copies.keep(again);
+        assert_eq!(again.headers()["a"], "b");
+        copies.keep(&mut again);
         assert_eq!(text(again.into_body()).await, "hello");
         assert!(copies.take().is_none());
     }
@@ -91,7 +98,8 @@ mod tests {
     async fn a_body_that_outgrew_its_copy_is_not_sent_again() {
         for (size, whole) in [(KEPT, true), (KEPT + 1, false)] {
             let mut copies = Copies::default();
-            let message = copies.keep(http::Request::put("/x").body(Body::from("x".repeat(size))).unwrap());
+            let mut message = http::Request::put("/x").body(Body::from("x".repeat(size))).unwrap();
+            copies.keep(&mut message);
             assert_eq!(text(message.into_body()).await.len(), size);
             assert_eq!(copies.take().is_some(), whole, "{size}");
         }
@@ -100,7 +108,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_being_sent_again_outlives_its_copy() {
         let mut copies = Copies::default();
-        let message = copies.keep(http::Request::put("/x").body(Body::from("x".repeat(5000))).unwrap());
+        let mut message = http::Request::put("/x").body(Body::from("x".repeat(5000))).unwrap();
+        copies.keep(&mut message);
         text(message.into_body()).await;
         let again = copies.take().unwrap();
         drop(copies);

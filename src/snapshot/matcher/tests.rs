@@ -97,7 +97,7 @@ fn a_regex_that_is_wrong_or_too_large_is_refused_by_name() {
     let error = |pattern: &str| Rule::compile(&regex(pattern)).unwrap_err();
     assert!(error("[").starts_with("path: regex \"[\": "), "{}", error("["));
     assert!(error("a)(?:b").contains("unopened group"), "{}", error("a)(?:b"));
-    assert!(error("(a{1000}){1000}").contains("size limit"), "{}", error("(a{1000}){1000}"));
+    assert!(error("(a{1000}){1000}").contains("takes more than"), "{}", error("(a{1000}){1000}"));
     let named = header("x", ValueMatch::Value(StringMatch::Regex("(".to_owned())), false);
     assert!(Rule::compile(&named).unwrap_err().starts_with("header \"x\": regex"));
     assert!(
@@ -186,4 +186,25 @@ fn an_explanation_shows_what_was_expected_but_no_header_value() {
     let said = explain(&token, &with_headers(&[("authorization", "Bearer secret")]));
     assert_eq!(said, "header authorization is not \"Bearer a\"");
     assert_eq!(explain(&token, &head("/")), "header authorization is absent");
+}
+
+#[test]
+fn parts_of_the_request_line_are_matched_as_headers_by_their_names_of_http2() {
+    let mut head = head("/x?y=1");
+    head.method = http::Method::PUT;
+    for (name, value, holds) in [
+        (":method", "PUT", true),
+        (":method", "GET", false),
+        (":path", "/x?y=1", true),
+        (":path", "/x", false),
+        (":authority", "shop:8080", true),
+        ("Host", "shop:8080", true),
+        (":scheme", "http", true),
+        (":scheme", "https", false),
+    ] {
+        let rule = header(name, exact(value), false);
+        assert_eq!(refuses(&rule, &head).is_none(), holds, "{name} {value}");
+        let inverted = header(name, exact(value), true);
+        assert_eq!(refuses(&inverted, &head).is_none(), !holds, "not {name} {value}");
+    }
 }

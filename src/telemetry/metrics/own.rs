@@ -69,12 +69,22 @@ static CONFIG: Bundle = Bundle {
         family!(
             Gauge,
             "sidegate_config_rejected_objects",
-            "Objects that the last configuration had refused."
+            "Objects, files and parts that the last configuration had refused."
         ),
         family!(
             Gauge,
             "sidegate_config_warnings",
             "Warnings about the configuration in force; see /config_dump."
+        ),
+        family!(
+            Gauge,
+            "sidegate_config_closed_scopes",
+            "Security objects that are refused and have no earlier version: what they are about is closed."
+        ),
+        family!(
+            Gauge,
+            "sidegate_config_unreadable_files",
+            "Files and folders that cannot be read to their end."
         ),
     ],
 };
@@ -252,6 +262,8 @@ impl ConfigMetrics {
     const LAST_RELOAD: Slot = CONFIG.scalar(1);
     const REJECTED: Slot = CONFIG.scalar(2);
     const WARNINGS: Slot = CONFIG.scalar(3);
+    const CLOSED: Slot = CONFIG.scalar(4);
+    const UNREADABLE: Slot = CONFIG.scalar(5);
     const RELOADS: Slot = RELOADS.scalar(0);
 
     /// The families of this registry.
@@ -276,6 +288,12 @@ impl ConfigMetrics {
         registry.set(&self.state, Self::REJECTED, i64::try_from(rejected).unwrap_or(i64::MAX));
         registry.set(&self.state, Self::WARNINGS, i64::try_from(warnings).unwrap_or(i64::MAX));
         registry.add(if rejected == 0 { &self.applied } else { &self.partial }, Self::RELOADS, 1);
+    }
+
+    /// What the configuration in force closes for want of a valid object, and how many files are not known whole.
+    pub fn lacking(&self, registry: &Registry, closed: usize, unreadable: usize) {
+        registry.set(&self.state, Self::CLOSED, i64::try_from(closed).unwrap_or(i64::MAX));
+        registry.set(&self.state, Self::UNREADABLE, i64::try_from(unreadable).unwrap_or(i64::MAX));
     }
 
     /// Nothing of a new configuration could be used.

@@ -9,7 +9,7 @@ use crate::config::spans::{Outline, read};
 
 fn value<T: DeserializeOwned>(yaml: &str) -> Result<T, (String, String)> {
     let (documents, fault) = read(yaml);
-    assert_eq!(fault, None, "{yaml}");
+    assert_eq!(fault, [], "{yaml}");
     decode(&documents[0].outline, Outline::ROOT).map_err(|error| (error.field(""), error.to_string()))
 }
 
@@ -122,7 +122,7 @@ proptest! {
         let yaml: String = pieces.iter().enumerate().map(|(at, piece)| format!("k{at}: {piece}\n")).collect();
         if let Ok(other) = serde_yaml::from_str::<serde_json::Value>(&yaml) {
             let (documents, fault) = read(&yaml);
-            prop_assert!(fault.is_none(), "{yaml}: {fault:?}");
+            prop_assert!(fault.is_empty(), "{yaml}: {fault:?}");
             let ours: serde_json::Value = decode(&documents[0].outline, Outline::ROOT).unwrap();
             prop_assert_eq!(ours, other, "{}", yaml);
         }

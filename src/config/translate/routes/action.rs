@@ -40,7 +40,7 @@ pub(in super::super) fn respond(name: &str, reply: Reply, origin: &Origin) -> Ro
     Route {
         name: name.into(),
         matches: RouteMatch::default(),
-        action: Arc::new(answer(reply)),
+        action: Arc::new(answer(reply, origin)),
         origin: origin.clone(),
     }
 }
@@ -60,7 +60,8 @@ pub(super) fn translate(
     client: Client<'_>,
 ) -> RouteAction {
     let written = &*rule.rule;
-    let mut transform = Transform::default();
+    let place = origin(rule.object, rule.field.clone());
+    let mut transform = Transform { origin: place.clone(), ..Transform::default() };
     let mut authority = written.headers.as_ref().and_then(|headers| change_headers(headers, &mut transform));
     if let Some(redirect) = &written.redirect {
         transform.reply = Some(Reply::Redirect(translate_redirect(redirect, conditions, client)));
@@ -80,9 +81,17 @@ pub(super) fn translate(
     transform.authority = authority;
     let mut clusters = destinations(world, rule, client);
     if let [only] = &mut clusters[..] {
-        // With one destination Istio puts its changes behind those of the route, and a route's own authority wins.
-        if transform.authority.is_some() {
-            only.filters.transform.iter_mut().for_each(|settings| settings.authority = None);
+        merge_into_route(only, &mut transform);
+    } else {
+        // Of several, each one's changes come first, and the route has the last word (Envoy's `weighted_clusters`).
+        let last = Transform {
+            request_headers: std::mem::take(&mut transform.request_headers),
+            response_headers: std::mem::take(&mut transform.response_headers),
+            origin: place.clone(),
+            ..Transform::default()
+        };
+        if changes_something(&last) {
+            clusters.iter_mut().for_each(|cluster| cluster.filters.transform.push(last.clone()));
         }
     }
     if clusters.is_empty() {
@@ -99,10 +108,10 @@ pub(super) fn translate(
             message,
             hint,
         );
-        return answer(Reply::Direct { status: 503, body: Vec::new() });
+        return answer(Reply::Direct { status: 503, body: Vec::new() }, &place);
     }
     let mut filters = RouteSettings::default();
-    if transform != Transform::default() {
+    if changes_something(&transform) {
         filters.transform.push(transform);
     }
     if let Some(total) = written.timeout.filter(|time| !time.is_zero()) {
@@ -111,8 +120,32 @@ pub(super) fn translate(
     RouteAction { action: Action::Forward(clusters), filters }
 }
 
-fn answer(reply: Reply) -> RouteAction {
-    let transform = Transform { reply: Some(reply), ..Transform::default() };
+/// Whether settings do anything: where they were written does not count.
+fn changes_something(settings: &Transform) -> bool {
+    *settings != Transform { origin: settings.origin.clone(), ..Transform::default() }
+}
+
+/// With one destination Istio puts its changes behind those of the route, as one list: what either removes is removed first. A route's own
+/// authority wins.
+fn merge_into_route(only: &mut WeightedCluster, route: &mut Transform) {
+    let Some(mut own) = only.filters.transform.pop() else { return };
+    for (all, more) in [
+        (&mut route.request_headers, &mut own.request_headers),
+        (&mut route.response_headers, &mut own.response_headers),
+    ] {
+        // What the route sets, the destination's list of removals must not take away again.
+        all.remove.append(&mut more.remove);
+    }
+    if route.authority.is_some() {
+        own.authority = None;
+    }
+    if changes_something(&own) {
+        only.filters.transform.push(own);
+    }
+}
+
+fn answer(reply: Reply, origin: &Origin) -> RouteAction {
+    let transform = Transform { origin: origin.clone(), reply: Some(reply), ..Transform::default() };
     RouteAction {
         action: Action::Respond,
         filters: RouteSettings { transform: vec![transform], ..RouteSettings::default() },
@@ -134,9 +167,10 @@ fn destinations(world: &World<'_>, rule: &HttpRule<'_>, client: Client<'_>) -> V
         let cluster = cluster_name(world, &destination.destination, &rule.object.key.namespace, client.port);
         let mut filters = RouteSettings::default();
         if let Some(headers) = &destination.headers {
-            let mut transform = Transform::default();
+            let place = origin(rule.object, format!("{}.route[{at}].headers", rule.field));
+            let mut transform = Transform { origin: place, ..Transform::default() };
             transform.authority = change_headers(headers, &mut transform);
-            if transform != Transform::default() {
+            if changes_something(&transform) {
                 filters.transform.push(transform);
             }
         }
@@ -207,11 +241,16 @@ fn translate_rewrite(rewrite: &HttpRewrite, conditions: &RouteMatch) -> Option<P
     if let Some(regex) = &rewrite.uri_regex_rewrite {
         return Some(PathRewrite::Regex { pattern: regex.pattern.clone(), with: regex.rewrite.clone() });
     }
-    let with = rewrite.uri.clone().filter(|uri| !uri.is_empty())?;
+    let with = rooted(rewrite.uri.as_deref().filter(|uri| !uri.is_empty())?);
     Some(match matched_prefix(&conditions.path) {
         Some(matched) => PathRewrite::Prefix { matched: matched.to_owned(), with },
         None => PathRewrite::Full(with),
     })
+}
+
+/// A path begins with a slash, also where its author left it out.
+fn rooted(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
 /// What a prefix rewrite replaces: the prefix, `/` without a condition, and the whole path otherwise, as in Envoy.
@@ -227,10 +266,10 @@ fn translate_redirect(redirect: &HttpRedirect, conditions: &RouteMatch, client: 
     let text = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
     let path = match text(&redirect.prefix_rewrite) {
         Some(with) => Some(match matched_prefix(&conditions.path) {
-            Some(matched) => RedirectPath::Prefix { matched: matched.to_owned(), with },
-            None => RedirectPath::Full(with),
+            Some(matched) => RedirectPath::Prefix { matched: matched.to_owned(), with: rooted(&with) },
+            None => RedirectPath::Full(rooted(&with)),
         }),
-        None => text(&redirect.uri).map(RedirectPath::Full),
+        None => text(&redirect.uri).map(|uri| RedirectPath::Full(rooted(&uri))),
     };
     let derived = (redirect.derive_port == Some(RedirectPort::FromRequestPort)).then_some(client.port);
     let scheme = text(&redirect.scheme);
@@ -244,6 +283,43 @@ fn translate_redirect(redirect: &HttpRedirect, conditions: &RouteMatch, client: 
         path,
         scheme,
     }
+}
+
+/// What the filter says of the action of a rule by itself: the field below the rule, and why it cannot be done; `; ` stands before what to write
+/// instead. So that an object is refused, and not its whole host when it is put in force.
+pub(in crate::config) fn faults(rule: &HttpRoute) -> Vec<(String, String)> {
+    use filter_api::Spec as _;
+    let any = RouteMatch::default();
+    let mut parts = Vec::new();
+    let part = |field: &str, change: &dyn Fn(&mut Transform)| {
+        let mut settings = Transform::default();
+        change(&mut settings);
+        (field.to_owned(), settings)
+    };
+    if let Some(rewrite) = &rule.rewrite {
+        let field =
+            if rewrite.uri_regex_rewrite.is_some() { "rewrite.uriRegexRewrite" } else { "rewrite.uri" };
+        parts.push(part(field, &|to| to.path = translate_rewrite(rewrite, &any)));
+        parts.push(part("rewrite.authority", &|to| {
+            to.authority = rewrite.authority.clone().filter(|name| !name.is_empty());
+        }));
+    }
+    if let Some(redirect) = &rule.redirect {
+        let redirect = translate_redirect(redirect, &any, Client { port: 80, gateway: "mesh", tls: false });
+        parts.push(part("redirect", &|to| to.reply = Some(Reply::Redirect(redirect.clone()))));
+    }
+    let own = rule.headers.iter().map(|headers| ("headers".to_owned(), headers));
+    let others =
+        rule.route.iter().enumerate().filter_map(|(at, to)| {
+            to.headers.as_ref().map(|headers| (format!("route[{at}].headers"), headers))
+        });
+    for (field, headers) in own.chain(others) {
+        parts.push(part(&field, &|to| to.authority = change_headers(headers, to)));
+    }
+    let compiled = parts.into_iter().map(|(field, settings)| {
+        (field, filter_transform::Transform::compile(&settings, &filter_api::Keep::default()).err())
+    });
+    compiled.filter_map(|(field, error)| Some((field, error?))).collect()
 }
 
 fn direct(response: &HttpDirectResponse) -> Reply {

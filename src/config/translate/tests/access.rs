@@ -179,10 +179,13 @@ fn a_rejected_policy_closes_its_scope_unless_it_was_in_shadow_or_an_earlier_vers
 
 #[test]
 fn explaining_shows_access_rules_after_those_of_authorization() {
+    // Only a port that ends mutual TLS knows callers.
+    let identity = "{identity: {files: {certificate: a, privateKey: b, trustBundle: c}}, ";
+    let me = proxy(&ME.replacen('{', identity, 1));
     let authorization = "\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: open, namespace: shop}\nspec: {rules: [{}]}\n";
     let spec = "{rules: [{name: staff, when: [{key: source.namespace, values: [ops]}], effect: Allow, \
         actions: [{addHeader: {name: x-access, value: ops}}]}, {name: others, effect: StepUp}]}";
-    let mesh = run(&(proxy(ME) + authorization + &policy("p", spec))).mesh;
+    let mesh = run(&(me + authorization + &policy("p", spec))).mesh;
     let (snapshot, problems) = Snapshot::compile(mesh, None);
     assert!(problems.is_empty(), "{problems:?}");
     let question = || Question::parse("GET", "http://me.shop/", ["x-access: root"]).unwrap().inbound(true);

@@ -182,7 +182,9 @@ fn reloads(texts: &[&str]) -> Output {
     let mut store = Store::new(vec![folder.path().to_owned()], Strictness::default());
     let mut output = Output::default();
     for text in texts {
-        std::fs::write(folder.path().join("a.yaml"), format!("{}{text}", proxy(ME))).unwrap();
+        // A file that is written in place is not believed at once when it lacks a policy.
+        std::fs::write(folder.path().join("new"), format!("{}{text}", proxy(ME))).unwrap();
+        std::fs::rename(folder.path().join("new"), folder.path().join("a.yaml")).unwrap();
         output = run_on(&store.reload().resources);
     }
     output
@@ -260,7 +262,10 @@ fn row_1_every_spelling_of_a_path_meets_the_rule_of_its_canonical_form() {
 #[test]
 fn explaining_tells_the_caller_from_others() {
     let spec = "{rules: [{from: [{source: {namespaces: [ops]}}]}]}";
-    let (snapshot, _) = Snapshot::compile(run(&(proxy(ME) + &policy("shop", "ops", spec))).mesh, None);
+    // Only a port that ends mutual TLS knows callers.
+    let identity = "identity: {files: {certificate: a, privateKey: b, trustBundle: c}}";
+    let me = proxy(&ME.replacen('{', &format!("{{{identity}, "), 1));
+    let (snapshot, _) = Snapshot::compile(run(&(me + &policy("shop", "ops", spec))).mesh, None);
     let question = || Question::parse("GET", "http://me.shop/", []).unwrap().inbound(true);
     let refused = explain(&snapshot, &question());
     assert!(

@@ -157,6 +157,43 @@ fn headers_change_on_both_levels_and_host_is_the_authority() {
 }
 
 #[test]
+fn of_several_destinations_each_changes_headers_first_and_the_route_has_the_last_word() {
+    let rules = "[{headers: {request: {set: {x-s: route}, remove: [x-r]}}, route: [\
+                 {destination: {host: cart}, weight: 1, headers: {request: {set: {x-s: dest}}}}, \
+                 {destination: {host: cart}, weight: 1}]}]";
+    let output = run(&cart(rules));
+    let route = &host(&output.mesh, "outbound", "cart").routes[0];
+    assert!(route.action.filters.transform.is_empty(), "the route's own changes stand behind those of each");
+    let crate::mesh::Action::Forward(clusters) = &route.action.action else { panic!() };
+    let order = |at: usize| -> Vec<&str> {
+        clusters[at].filters.transform.iter().map(|one| &*one.request_headers.set[0].value).collect()
+    };
+    assert_eq!((order(0), order(1)), (vec!["dest", "route"], vec!["route"]));
+    assert_eq!(clusters[0].filters.transform[1].request_headers.remove, ["x-r"]);
+}
+
+#[test]
+fn every_change_names_the_rule_that_asks_for_it() {
+    for rule in [
+        "directResponse: {status: 418}",
+        "rewrite: {uri: /x}, route: [{destination: {host: cart}}]",
+        "headers: {request: {remove: [x-a]}}, route: [{destination: {host: cart}}]",
+    ] {
+        let output = run(&cart(&format!("[{{{rule}}}]")));
+        let route = &host(&output.mesh, "outbound", "cart").routes[0];
+        let origin = route.action.filters.transform[0].origin.to_string();
+        assert!(origin.contains("VirtualService") && origin.contains("spec.http[0]"), "{origin}");
+    }
+}
+
+#[test]
+fn a_path_without_its_slash_gets_it() {
+    let output = run(&cart("[{rewrite: {uri: new/}, route: [{destination: {host: cart}}]}]"));
+    let path = &host(&output.mesh, "outbound", "cart").routes[0].action.filters.transform[0].path;
+    assert_eq!(*path, Some(PathRewrite::Prefix { matched: "/".into(), with: "/new/".into() }));
+}
+
+#[test]
 fn redirects_and_direct_responses_are_answers() {
     let reply = |rule: &str| {
         let output = run(&cart(&format!("[{{{rule}}}]")));

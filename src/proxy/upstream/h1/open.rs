@@ -6,8 +6,9 @@
 use super::MAX_BUFFER;
 use crate::identity::Within;
 use crate::proxy::cluster::Picked;
+use crate::proxy::portions::Portions;
 use crate::proxy::upstream::connect::{Way, connect};
-use crate::proxy::upstream::pool::{EndpointPool, H1Connection, Lease, Open, PENDING_TIMEOUT};
+use crate::proxy::upstream::pool::{EndpointPool, H1Connection, Lease, Open, PENDING_TIMEOUT, Rest};
 use crate::proxy::worker::Worker;
 use crate::snapshot::Cluster;
 use filter_api::{ConnectionFacts, Error, Reason};
@@ -96,7 +97,10 @@ impl Opener {
                 match result {
                     // Dropped, it goes to who has waited longest, or to the idle ones.
                     Ok(connection) => drop(Lease::new(connection, &self.cluster, &self.pool)),
-                    Err(error) => self.pool.fail_one(error),
+                    Err(error) => {
+                        self.pool.was_away();
+                        self.pool.fail_one(error);
+                    }
                 }
                 // It may have gone to a request that was waiting for the limit, and not to the one it was opened for.
                 if self.pool.wants_another()
@@ -118,16 +122,25 @@ impl Opener {
         )
         .await?;
         let local = stream.local_address();
-        let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream)).await;
+        let handshake =
+            Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(Portions::of(stream))).await;
         let failed = |reason| move |error| Error::new(reason).retry_safe().source(error);
         let (mut sender, connection) = handshake.map_err(failed(Reason::ConnectFailure))?;
         self.worker.count_upstream_connection(&self.cluster);
-        tokio::task::spawn_local(async move {
-            // How it ends is reported to whoever is using it.
-            let _ = connection.with_upgrades().await;
+        let rest = Rc::<Rest>::default();
+        tokio::task::spawn_local({
+            let (rest, pool) = (rest.clone(), Rc::downgrade(&self.pool));
+            async move {
+                // How it ends is reported to whoever is using it.
+                let _ = connection.with_upgrades().await;
+                let now = Instant::now();
+                if let (Some(idle), Some(pool)) = (rest.so_far(now), pool.upgrade()) {
+                    pool.closed_idle(idle, now);
+                }
+            }
         });
         // Its own task has to come round before it takes a request.
         sender.ready().await.map_err(failed(Reason::UpstreamClosed))?;
-        Ok(H1Connection::new(sender, local, open))
+        Ok(H1Connection::new(sender, local, rest, open))
     }
 }

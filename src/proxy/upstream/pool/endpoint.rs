@@ -1,5 +1,6 @@
 //! The connections of one worker to one endpoint, and who waits for one.
 
+use super::idle_time::IdleTime;
 use super::lease::{H1Connection, Lease, Limits, Open};
 use crate::mesh::{Pool, UpstreamTls};
 use crate::proxy::upstream::h2::H2Connection;
@@ -30,8 +31,7 @@ pub(crate) struct EndpointPool {
     h2_opening: Cell<bool>,
     /// Requests that no HTTP/2 connection has room for, oldest first. Each is told to look again, or why none could be opened.
     h2_waiting: RefCell<VecDeque<oneshot::Sender<Option<OpenFailure>>>>,
-    /// The shortest time after which this server was seen to close an idle connection, or said that it will.
-    learned_idle: Cell<Option<Duration>>,
+    idle_time: RefCell<IdleTime>,
     retired: Cell<bool>,
     /// How its connections are secured, once one was asked for.
     secured: OnceCell<Option<Arc<UpstreamTls>>>,
@@ -69,9 +69,6 @@ pub(in crate::proxy::upstream) struct H2Opening {
 
 /// How long a request may wait for a connection to come back when the limit of connections is reached and no limit of time is set on its route.
 pub(in crate::proxy::upstream) const PENDING_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A connection is not used in the last part of the time after which its server closes it: the request could cross the FIN.
-const IDLE_SAFETY: f64 = 0.9;
 
 impl EndpointPool {
     /// A pool that keeps nothing: its connection is for one request alone.
@@ -112,7 +109,7 @@ impl EndpointPool {
 
     /// Closes what was idle for too long.
     pub(super) fn expire(&self, now: Instant, limits: &Pool) {
-        let limit = self.idle_limit(limits.idle_timeout);
+        let limit = self.idle_limit(limits.idle_timeout, now);
         self.idle.borrow_mut().retain(|connection| {
             !connection.sender.is_closed() && limit.is_none_or(|limit| connection.idle_for(now) < limit)
         });
@@ -120,21 +117,25 @@ impl EndpointPool {
     }
 
     /// The time that an unused connection may stay: the cluster's, or what was learned of the server, whichever is shorter.
-    fn idle_limit(&self, configured: Duration) -> Option<Duration> {
+    fn idle_limit(&self, configured: Duration, now: Instant) -> Option<Duration> {
         let configured = (!configured.is_zero()).then_some(configured);
-        let learned = self.learned_idle.get().map(|learned| learned.mul_f64(IDLE_SAFETY));
-        match (configured, learned) {
-            (Some(configured), Some(learned)) => Some(configured.min(learned)),
-            (one, other) => one.or(other),
-        }
+        configured.into_iter().chain(self.idle_time.borrow().limit(now)).min()
     }
 
-    /// Remembers after which idle time the server closes.
-    pub(in crate::proxy::upstream) fn learn_idle(&self, idle: Duration) {
-        // Below that the pool would be of no use; a close so soon is a race like any other, and safe requests are sent again.
-        if idle >= Duration::from_millis(100) {
-            self.learned_idle.set(Some(self.learned_idle.get().map_or(idle, |known| known.min(idle))));
-        }
+    /// A request was answered, on a connection that had rested for `idle` if it was not new. `told`: what the answer says of the server's patience.
+    pub(in crate::proxy::upstream) fn answered(&self, told: Option<Duration>, idle: Option<Duration>) {
+        self.idle_time.borrow_mut().answered(told, idle);
+    }
+
+    /// The server closed a connection that had rested for `idle`.
+    pub(in crate::proxy::upstream) fn closed_idle(&self, idle: Duration, now: Instant) {
+        self.idle_time.borrow_mut().closed(idle, now);
+        self.idle.borrow_mut().retain(|connection| !connection.sender.is_closed());
+    }
+
+    /// The server could not be reached: whoever comes back may have other habits.
+    pub(in crate::proxy::upstream) fn was_away(&self) {
+        self.idle_time.borrow_mut().forget();
     }
 
     /// The right to open one more connection. A worker that has none to this endpoint, and opens none, may always do so, whatever the limit.
@@ -166,19 +167,19 @@ impl EndpointPool {
 impl EndpointPool {
     /// An idle connection that can take a request now. Last in, first out: the warmest one, and the others can grow old and close.
     pub(in crate::proxy::upstream) fn take_idle(&self, limits: &Pool, now: Instant) -> Option<H1Connection> {
-        let limit = self.idle_limit(limits.idle_timeout);
+        let limit = self.idle_limit(limits.idle_timeout, now);
         let mut idle = self.idle.borrow_mut();
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
             let connection = &idle[at];
-            if connection.sender.is_closed() {
-                let connection = idle.swap_remove(at);
-                self.learn_idle(connection.idle_for(now));
-            } else if limit.is_some_and(|limit| connection.idle_for(now) >= limit) {
+            let late = limit.is_some_and(|limit| connection.idle_for(now) >= limit);
+            if connection.sender.is_closed() || late {
                 idle.swap_remove(at);
             } else if connection.sender.is_ready() {
-                return Some(idle.remove(at));
+                let connection = idle.remove(at);
+                connection.wake();
+                return Some(connection);
             }
         }
         None

@@ -5,6 +5,7 @@ use crate::proxy::cluster::Picked;
 use crate::snapshot::{Cluster, Permit};
 use filter_api::{Body, Cx};
 use hyper::client::conn::http1::SendRequest;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -18,8 +19,13 @@ pub(in crate::proxy::upstream) struct H1Connection {
     pub(in crate::proxy::upstream) requests: u32,
     opened: Instant,
     idle_since: Instant,
+    rest: Rc<Rest>,
     _open: Open,
 }
+
+/// Whether a connection rests in its pool, and since when: the task that drives it notes when it is the server who ends that.
+#[derive(Debug, Default)]
+pub(in crate::proxy::upstream) struct Rest(Cell<Option<Instant>>);
 
 /// Counts a connection from the decision to open it until it is closed.
 #[derive(Debug)]
@@ -49,10 +55,11 @@ impl H1Connection {
     pub(in crate::proxy::upstream) fn new(
         sender: SendRequest<Body>,
         local: Option<SocketAddr>,
+        rest: Rc<Rest>,
         open: Open,
     ) -> Self {
         let now = Instant::now();
-        Self { sender, local, requests: 0, opened: now, idle_since: now, _open: open }
+        Self { sender, local, requests: 0, opened: now, idle_since: now, rest, _open: open }
     }
 
     /// How long it has been unused.
@@ -62,6 +69,26 @@ impl H1Connection {
 
     pub(super) fn rest(&mut self) {
         self.idle_since = Instant::now();
+        self.rest.0.set(Some(self.idle_since));
+    }
+
+    /// A request takes it.
+    pub(super) fn wake(&self) {
+        self.rest.0.set(None);
+    }
+}
+
+impl Drop for H1Connection {
+    fn drop(&mut self) {
+        // What ends from here on, we have ended.
+        self.wake();
+    }
+}
+
+impl Rest {
+    /// For how long the connection has rested, if it does.
+    pub(in crate::proxy::upstream) fn so_far(&self, now: Instant) -> Option<Duration> {
+        self.0.get().map(|since| now - since)
     }
 }
 
