@@ -178,6 +178,7 @@ impl App {
     /// Follows the files until `stop` says something, then drains. A second word, or the end of the grace period, ends it at once.
     pub async fn run(mut self, mut stop: mpsc::Receiver<()>) {
         let mut drains = self.status.drain_requests();
+        let mut trust = self.workers.shared().keyring().epoch().subscribe();
         let mut close_at = None;
         loop {
             let closing = until(close_at);
@@ -195,6 +196,7 @@ impl App {
                     _ = stop.recv() => break,
                     () = self.reload() => {}
                 },
+                Ok(()) = trust.changed() => self.workers.reconcile().await,
                 Ok(()) = drains.changed() => {
                     let graceful = drains.borrow_and_update().is_some_and(|request| request.graceful);
                     let propagation = if graceful { self.drain.propagation.into() } else { Duration::ZERO };

@@ -7,6 +7,7 @@
 pub mod alpn;
 mod certificate;
 mod client;
+mod epoch;
 mod error;
 mod facts;
 mod files;
@@ -27,6 +28,7 @@ mod trust;
 mod watched;
 
 pub use client::{ClientSettings, ClientTls, Servers, client_config};
+pub use epoch::Epoch;
 pub use error::{Error, Refused, explain};
 pub use files::{Files, follow};
 pub use held::{Held, Offer, Status};

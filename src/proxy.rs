@@ -29,6 +29,7 @@ mod record;
 mod refused;
 mod reply;
 mod resets;
+mod revoke;
 mod route;
 pub mod socket;
 mod stack;

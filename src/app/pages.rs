@@ -106,9 +106,12 @@ fn refusal(status: &Status) -> Option<String> {
     said.extend(status.refused().map(|refused| format!("{} {}", refused.subject(), refused.message)));
     if let Some(applied) = status.applied() {
         let closed = applied.closed.iter().map(ToString::to_string);
-        said.extend(names("security objects are rejected and their scopes closed", closed.collect()));
+        said.extend(names(
+            "security objects are rejected and their scopes closed",
+            &closed.collect::<Vec<_>>(),
+        ));
         let unreadable = applied.unreadable.iter().map(|file| file.display().to_string());
-        said.extend(names("files cannot be read to the end", unreadable.collect()));
+        said.extend(names("files cannot be read to the end", &unreadable.collect::<Vec<_>>()));
     }
     let missing = status.shared().snapshot().mesh.telemetry.audit_missing.join(", ");
     if !missing.is_empty() {
@@ -120,7 +123,7 @@ fn refusal(status: &Status) -> Option<String> {
 }
 
 /// `3 files cannot be read: a, b, c`; `None` for none.
-fn names(what: &str, names: Vec<String>) -> Option<String> {
+fn names(what: &str, names: &[String]) -> Option<String> {
     let more = names.len().checked_sub(NAMES).filter(|more| *more > 0);
     let more = more.map_or_else(String::new, |more| format!(" and {more} more"));
     let first: Vec<_> = names.iter().take(NAMES).map(String::as_str).collect();

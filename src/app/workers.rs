@@ -147,8 +147,13 @@ impl Workers {
                 let _ = thread.commands.send(Command::Listen(name.clone(), socket)).await;
             }
         }
-        self.tell(|| Command::Reconcile).await;
+        self.reconcile().await;
         problems
+    }
+
+    /// Makes the workers look at once at what is in force: the snapshot, and whom we believe.
+    pub(crate) async fn reconcile(&self) {
+        self.tell(|| Command::Reconcile).await;
     }
 
     /// Asks the connections of one direction to go elsewhere, spread over `over`.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::certificate::sha256;
+use super::epoch::Epoch;
 use super::error::{Error, written};
 use super::material::{Certificate, Identity, Purpose};
 use super::pem::Pem;
@@ -28,6 +29,7 @@ pub struct Held {
     current: ArcSwapOption<Identity>,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
+    epoch: Arc<Epoch>,
     auditor: Option<Arc<Auditor>>,
 }
 
@@ -82,7 +84,14 @@ impl Held {
     /// Nothing is in force yet.
     #[must_use]
     pub fn new(name: &str, purpose: Purpose) -> Self {
+        Self::within(Arc::default(), name, purpose)
+    }
+
+    /// The same, where a change of whom we believe or of who we are begins a new epoch.
+    #[must_use]
+    pub fn within(epoch: Arc<Epoch>, name: &str, purpose: Purpose) -> Self {
         Self {
+            epoch,
             name: name.into(),
             purpose,
             current: ArcSwapOption::empty(),
@@ -136,6 +145,11 @@ impl Held {
             Ok(Some((identity, digest))) => {
                 let (generation, trust) = (identity.generation(), identity.trust().generation());
                 let expires = identity.certificate().map(|own| written(own.expires())).unwrap_or_default();
+                let previous = self.current.load_full();
+                // Whoever had nothing to judge by has judged nobody; but from here on we are somebody.
+                let turns = previous.map_or(matches!(self.purpose, Purpose::Workload(_)), |previous| {
+                    !identity.stands_for_the_same(&previous)
+                });
                 let before = self.current.load().as_ref().map_or(0, |before| before.trust().generation());
                 let principal =
                     identity.certificate().and_then(|own| own.principal()).map(ToString::to_string);
@@ -149,6 +163,9 @@ impl Held {
                 };
                 drop(state);
                 tracing::info!(identity = %self.name, generation, trust, expires, "identity in force");
+                if turns {
+                    self.epoch.begin();
+                }
                 self.note(audit::Certificate {
                     principal,
                     generation,

@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use filter_api::Peer;
 use rustc_hash::FxHashMap;
 
 use self::loader::Loader;
 use super::alpn;
 use super::client::{ClientSettings, ClientTls, Servers, client_config};
+use super::epoch::Epoch;
 use super::error::Error;
 use super::held::Status;
 use super::material::{Identity, Purpose};
@@ -51,6 +53,7 @@ pub struct Keyring {
     /// Held while it is configured.
     configuring: Mutex<()>,
     state: ArcSwap<State>,
+    epoch: Arc<Epoch>,
 }
 
 #[derive(Debug, Default)]
@@ -61,8 +64,6 @@ struct State {
     opened: HashMap<Source, (Purpose, Supply)>,
     servers: FxHashMap<DownstreamTls, Arc<Server>>,
     clients: FxHashMap<UpstreamTls, Arc<Client>>,
-    /// Grows with every source that is replaced.
-    epoch: u64,
     /// Of the configuration before: exchanges under way may still ask.
     last_servers: FxHashMap<DownstreamTls, Arc<Server>>,
     last_clients: FxHashMap<UpstreamTls, Arc<Client>>,
@@ -118,7 +119,8 @@ impl Keyring {
     /// One that holds nothing.
     #[must_use]
     pub fn new(registry: Arc<Registry>, auditor: Arc<Auditor>) -> Self {
-        Self { registry, auditor, configuring: Mutex::default(), state: ArcSwap::default() }
+        let (configuring, state) = (Mutex::default(), ArcSwap::default());
+        Self { registry, auditor, configuring, state, epoch: Arc::default() }
     }
 
     /// Loads and watches everything that the mesh names, and forgets what it names no more. Blocks while new files are read; needs a tokio runtime.
@@ -166,10 +168,11 @@ impl Keyring {
             }
         }
         let Loader { sources, opened, problems, .. } = loader;
-        let replaced = |(source, watched): (&Source, &Arc<Watched>)| {
-            old.sources.get(source).is_some_and(|known| !Arc::ptr_eq(known, watched))
+        // What comes back under a name that was given up may be another.
+        let given_up = |(source, known): (&Source, &Arc<Watched>)| {
+            sources.get(source).is_none_or(|watched| !Arc::ptr_eq(known, watched))
         };
-        let epoch = old.epoch + u64::from(sources.iter().any(replaced));
+        let turns = old.sources.iter().any(given_up);
         let (last_servers, last_clients) = (old.servers.clone(), old.clients.clone());
         self.state.store(Arc::new(State {
             workload,
@@ -177,10 +180,12 @@ impl Keyring {
             opened,
             servers,
             clients,
-            epoch,
             last_servers,
             last_clients,
         }));
+        if turns {
+            self.epoch.begin();
+        }
         problems
     }
 
@@ -189,22 +194,27 @@ impl Keyring {
     /// # Errors
     /// Nothing valid is held, or the settings cannot be followed.
     pub fn server(&self, tls: &DownstreamTls) -> Result<ServerTls, Error> {
+        let server = self.find_server(tls)?;
+        server.tls(usable(&server.own)?)
+    }
+
+    /// Whether a client that was let in by these settings would still be, as far as roots, revocation lists and what it had to prove go. That its
+    /// certificate has expired since is nothing against it, as in Envoy.
+    ///
+    /// # Errors
+    /// Why not, in words; also when it cannot be told.
+    pub fn still_believes(&self, tls: &DownstreamTls, peer: &Peer) -> Result<(), String> {
+        let server = self.find_server(tls).map_err(|error| error.to_string())?;
+        // Our own certificate may have expired: that is not about the client.
+        let identity = server.own.held().load().ok_or("no roots are held to judge it by")?;
+        let server = server.tls(identity).map_err(|error| error.to_string())?;
+        server.still_believes(peer, SystemTime::now()).map_err(|refused| refused.to_string())
+    }
+
+    fn find_server(&self, tls: &DownstreamTls) -> Result<Arc<Server>, Error> {
         let state = self.state.load();
-        let server = state
-            .servers
-            .get(tls)
-            .or_else(|| state.last_servers.get(tls))
-            .ok_or(Error::Settings("its certificate could not be loaded"))?;
-        let identity = usable(&server.own)?;
-        if let Some(current) = &*server.current.load()
-            && current.0 == identity.generation()
-        {
-            return Ok(current.1.clone());
-        }
-        let generation = identity.generation();
-        let made = server_config(&[identity], &server.settings)?;
-        server.current.store(Some(Arc::new((generation, made.clone()))));
-        Ok(made)
+        let known = state.servers.get(tls).or_else(|| state.last_servers.get(tls));
+        known.cloned().ok_or(Error::Settings("its certificate could not be loaded"))
     }
 
     /// What a handshake with a server needs. The same until an identity is renewed.
@@ -262,14 +272,11 @@ impl Keyring {
         Some(format!("spiffe://{principal}"))
     }
 
-    /// Changes whenever whom we believe has changed: connections from before serve no new request. A renewed certificate of our own changes nothing.
-    pub fn trust_epoch(&self) -> u64 {
-        let state = self.state.load();
-        let of = |watched: &Arc<Watched>| {
-            watched.held().load().map_or(0, |identity| identity.trust().generation())
-        };
-        let sum: u64 = state.sources.values().map(of).sum();
-        (state.epoch << 32).wrapping_add(sum)
+    /// Another one begins whenever whom we believe has changed, or who we are: connections from before are judged again, or serve no new request.
+    /// A renewed certificate of our own begins none.
+    #[inline]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
     }
 
     /// Whether the workload can prove who it is.
@@ -294,6 +301,21 @@ impl Keyring {
     pub fn findings(&self, now: SystemTime) -> Vec<Finding> {
         let state = self.state.load();
         state.sources.values().flat_map(|watched| watched.held().findings(now)).collect()
+    }
+}
+
+impl Server {
+    /// What a handshake needs with this identity. The same until it is renewed.
+    fn tls(&self, identity: Arc<Identity>) -> Result<ServerTls, Error> {
+        let generation = identity.generation();
+        if let Some(current) = &*self.current.load()
+            && current.0 == generation
+        {
+            return Ok(current.1.clone());
+        }
+        let made = server_config(&[identity], &self.settings)?;
+        self.current.store(Some(Arc::new((generation, made.clone()))));
+        Ok(made)
     }
 }
 

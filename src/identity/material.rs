@@ -96,6 +96,16 @@ impl Identity {
         self.generation
     }
 
+    /// Whether it says the same as another of whom we believe and who we are: a renewal.
+    #[must_use]
+    pub fn stands_for_the_same(&self, other: &Self) -> bool {
+        // Outside of the mesh, the subject is what others know us by.
+        let who = |one: &Self| {
+            one.certificate.as_ref().map(|own| own.principal.clone().ok_or_else(|| own.subject.clone()))
+        };
+        Arc::ptr_eq(&self.trust, &other.trust) && who(self) == who(other)
+    }
+
     /// Whether it proves us at `now`; roots alone always do.
     #[must_use]
     pub fn valid(&self, now: SystemTime) -> bool {

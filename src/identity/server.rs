@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use filter_api::TlsFacts;
+use filter_api::{Peer, TlsFacts};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
+use rustls_pki_types::CertificateDer;
 
-use super::error::{Error, Refused};
+use super::certificate::Read;
+use super::error::{Error, Refused, unix};
 use super::facts;
 use super::judge::{Judge, NameMatch, Rule};
 use super::material::Identity;
@@ -81,6 +84,20 @@ impl ServerTls {
     /// Why the client is refused.
     pub fn facts(&self, connection: &ServerConnection) -> Result<TlsFacts, Refused> {
         facts::facts(connection, self.judge.as_deref(), None)
+    }
+
+    /// Judges the client of an old connection again, by the roots, revocation lists and demands of today. Certificates of its chain that have expired
+    /// since are judged as of then: time alone takes nobody's belief away.
+    ///
+    /// # Errors
+    /// Why it would be refused today.
+    pub fn still_believes(&self, peer: &Peer, now: SystemTime) -> Result<(), Refused> {
+        let Some(judge) = &self.judge else { return Ok(()) };
+        let chain: Vec<CertificateDer<'_>> =
+            peer.chain.iter().map(|der| CertificateDer::from(&**der)).collect();
+        let ends = chain.iter().filter_map(|der| Read::new(der).ok()).map(|read| read.not_after);
+        let at = ends.fold(now, SystemTime::min);
+        judge.judge(&chain, None, unix(at))
     }
 }
 

@@ -182,6 +182,18 @@ pub(super) fn is_owed(cx: &Cx) -> bool {
     }
 }
 
+/// Finds a place for the record of a request that is ended after it was let in. It is not held up: without one, the record is missed.
+pub(super) fn revoked(worker: &Worker, cx: &Cx) {
+    if !is_audited(cx) || cx.facts.borrow().audit.is_some() {
+        return;
+    }
+    match room(worker, |_| true) {
+        Room::Unneeded => {}
+        Room::Free(place) => keep(cx, place),
+        Room::Full(log) => log.count_missed(),
+    }
+}
+
 /// Finds a place for the record of a request that was refused; until there is one, its answer is held.
 pub(super) fn settle(worker: &Worker, cx: &Cx, response: Response) -> Result<Response, Box<Held>> {
     match room(worker, |_| true) {

@@ -258,8 +258,7 @@ fn tell_certificate(
     for value in told.into_iter().flatten() {
         headers.append(XFCC, value);
     }
-    let by = peer.and_then(|_| worker.keyring().own_uri());
-    xfcc::apply(headers, mode, xfcc::Details::ISTIO, peer, by.as_deref());
+    worker.client_elements.apply(headers, mode, peer, || worker.keyring().own_uri());
 }
 
 /// The header is missing, or not written as matching reads it (case, final dot).

@@ -2,12 +2,14 @@
 
 mod arrival;
 mod conn;
+mod door;
 mod frames;
 mod io;
 mod look;
 mod streams;
 
 pub(crate) use conn::{Busy, Close, Conn};
+pub(crate) use door::Door;
 pub(crate) use io::Io;
 pub(crate) use streams::StreamExecutor;
 
@@ -19,13 +21,13 @@ use super::tcp;
 use super::tls;
 use super::worker::{Accepted, Worker};
 use crate::mesh::{DownstreamTls, Name, TransportProtocol};
-use crate::snapshot::{Chain, ChainProtocol, ChainQuery, Http, Listener};
+use crate::snapshot::{Chain, ChainProtocol, Http, Listener};
 use arrival::Arrival;
 use bytes::{Bytes, BytesMut};
+use door::{Transport, asks_the_same};
 use filter_api::{ConnectionFacts, Protocol, Reason, Request, TlsFacts};
 pub(super) use look::Refusal;
 use look::{Seen, look};
-use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -37,21 +39,10 @@ pub(crate) struct Downstream {
     pub(crate) worker: Rc<Worker>,
     pub(crate) facts: Arc<ConnectionFacts>,
     pub(crate) conn: Rc<Conn>,
-    listener: Name,
-    transport: Transport,
+    door: Rc<Door>,
     http: RefCell<(u64, Arc<Http>)>,
-    /// How TLS was ended.
-    tls: Option<Arc<DownstreamTls>>,
     /// Why no request of this connection is served any more.
     refusal: RefCell<Option<Name>>,
-}
-
-/// What the first bytes told of the transport, to find the chain of a newer snapshot by.
-struct Transport {
-    protocol: TransportProtocol,
-    offered: Box<[Box<str>]>,
-    /// What was spoken before TLS was ended: HTTP, or else.
-    first: Protocol,
 }
 
 impl Downstream {
@@ -61,7 +52,7 @@ impl Downstream {
         self.http.borrow().1.clone()
     }
 
-    /// Why no request is served any more: plain text where mutual TLS is required since.
+    /// Why no request is served any more: plain text where mutual TLS is required since, a client that is not believed any more.
     pub(crate) fn refusal(&self) -> Option<Name> {
         self.refusal.borrow().clone()
     }
@@ -71,50 +62,33 @@ impl Downstream {
         self.conn.close(Close::Graceful);
     }
 
-    /// Follows the newest snapshot. Cheap when there is none since the last look.
+    /// Follows the newest snapshot, and whom we believe. Cheap when neither is new since the last look.
     pub(super) fn look(&self) {
         let snapshot = self.worker.snapshot();
         let mut known = self.http.borrow_mut();
         if known.0 != snapshot.generation {
             known.0 = snapshot.generation;
-            let listener = snapshot.listener(&self.listener);
-            let chain = listener.and_then(|listener| self.transport.chain(listener, &self.facts));
+            let listener = self.door.listener(&snapshot);
+            let chain = listener.and_then(|listener| self.door.chain(listener));
             // Who came without TLS, or had to prove something else than today, has to come again.
-            let same_door =
-                chain.is_some_and(|chain| asks_the_same(chain.mesh.tls.as_deref(), self.tls.as_deref()));
+            let same_door = chain.filter(|chain| self.door.is_as_at(chain));
+            same_door.into_iter().for_each(|chain| self.door.follow(chain));
             match chain.map(|chain| &chain.protocol) {
                 Some(ChainProtocol::Refuse(why)) => self.refuse(why.clone()),
-                Some(_) if !same_door => self.refuse("clients have to prove something else since".into()),
+                Some(_) if same_door.is_none() => {
+                    self.refuse("clients have to prove something else since".into());
+                }
                 Some(ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. }) => {
                     known.1 = http.clone();
                 }
                 _ => self.conn.close(Close::Graceful),
             }
         }
-    }
-}
-
-/// Whether two doors ask the same proof of a client.
-fn asks_the_same(one: Option<&DownstreamTls>, other: Option<&DownstreamTls>) -> bool {
-    one.map(|tls| (&tls.client, tls.min_version)) == other.map(|tls| (&tls.client, tls.min_version))
-}
-
-impl Transport {
-    /// The chain that takes a connection.
-    fn chain<'l>(&self, listener: &'l Listener, facts: &ConnectionFacts) -> Option<&'l Arc<Chain>> {
-        let offered: SmallVec<[&str; 8]> = match (self.protocol, self.first) {
-            (TransportProtocol::Tls, _) => self.offered.iter().map(|name| &**name).collect(),
-            (_, Protocol::Http1) => SmallVec::from_slice(&["http/1.1"]),
-            (_, Protocol::Http2) => SmallVec::from_slice(&["h2c"]),
-            _ => SmallVec::new(),
-        };
-        listener.chain(&ChainQuery {
-            destination: facts.original_destination.or(Some(facts.local)),
-            source: facts.remote.ip(),
-            transport: self.protocol,
-            server_name: facts.server_name.as_deref(),
-            application_protocols: &offered,
-        })
+        if self.refusal.borrow().is_none()
+            && let Err(why) = self.door.believes(&self.worker)
+        {
+            self.refuse(why);
+        }
     }
 }
 
@@ -181,6 +155,7 @@ pub(super) async fn serve<S>(
     };
     // Read before the chain is picked: whatever changes from here on is noticed, also while the handshake takes its time.
     let generation = worker.snapshot().generation;
+    let epoch = worker.keyring().epoch().number();
     let Some(mut chain) = transport.chain(&listener, &facts).cloned() else {
         return refuse(&listener, (Reason::NoRoute, "no filter chain takes it".to_owned()));
     };
@@ -208,33 +183,36 @@ pub(super) async fn serve<S>(
             }
         }
     }
+    let http1_or_2 = matches!(facts.protocol, Protocol::Http1 | Protocol::Http2);
+    if http1_or_2 && chain.protocol.http().is_none() {
+        // Bytes that look like HTTP are bytes here: filters leave HTTP to its requests, and there will be none.
+        facts.protocol = Protocol::Tcp;
+    }
     let facts = Arc::new(facts);
+    let door = Door::new(listener.mesh.name.clone(), facts.clone(), transport, chain.mesh.tls.clone(), epoch);
+    if let Err(why) = door.believes(&worker) {
+        return refuse(&listener, (Reason::DownstreamTls, why.to_string()));
+    }
+    let door = Rc::new(door);
     let frames = (facts.protocol == Protocol::Http2).then(Box::default);
     let io = Io { stream, first, phase: conn.phase().clone(), frames, _accepted: accepted };
-    let http1_or_2 = matches!(facts.protocol, Protocol::Http1 | Protocol::Http2);
     match &chain.protocol {
         ChainProtocol::Http(http) | ChainProtocol::Detect { http, .. } if http1_or_2 => {
             conn.begin_http(facts.protocol, &http.mesh);
+            conn.came_by(&door);
             let downstream = Downstream {
                 conn,
                 facts,
-                listener: listener.mesh.name.clone(),
-                transport,
+                door,
                 http: RefCell::new((generation, http.clone())),
-                tls: ended_by,
                 refusal: RefCell::default(),
                 worker,
             };
             http::serve(Rc::new(downstream), stack, io).await;
         }
         ChainProtocol::Tcp(tcp) | ChainProtocol::Detect { tcp, .. } => {
-            let tunnel = worker.open_tunnel(conn.direction());
+            let tunnel = worker.open_tunnel(conn.direction(), Some(door));
             drop(registered);
-            let mut facts = facts;
-            if http1_or_2 {
-                // Bytes that look like HTTP are bytes here: filters leave HTTP to its requests, and there will be none.
-                Arc::make_mut(&mut facts).protocol = Protocol::Tcp;
-            }
             tcp::serve(&worker, &tunnel, &facts, tcp, io).await;
         }
         ChainProtocol::Http(_) if seen.late => {

@@ -56,6 +56,10 @@ impl Counts {
         self.events.trailers_lost(metrics);
     }
 
+    pub(super) fn revoked(&self, metrics: &WorkerMetrics) {
+        self.events.revoked(metrics);
+    }
+
     pub(super) fn panicked(&self, metrics: &WorkerMetrics) {
         self.events.panicked(metrics);
     }
@@ -115,6 +119,11 @@ impl Worker {
     /// Trailers came that HTTP/1 cannot carry: the head did not announce them, or the client does not want any.
     pub(crate) fn count_lost_trailers(&self) {
         self.counts.trailers_lost(&self.metrics);
+    }
+
+    /// Something open was ended because no policy allows it any more.
+    pub(crate) fn count_revoked(&self) {
+        self.counts.revoked(&self.metrics);
     }
 
     pub(crate) fn count_panic(&self) {

@@ -219,8 +219,9 @@ where
                     Opens::Extended => extended_connect::to_connected(&mut response),
                 }
                 // An HTTP/1 connection is no more; one of HTTP/2 goes on, and is busy with it.
+                let door = this.busy.as_ref().and_then(|busy| busy.conn().door().cloned());
                 let busy = if *this.http1 { None } else { this.busy.take() };
-                tunnel::start(this.worker, *this.direction, downstream, busy, &mut response);
+                tunnel::start(this.worker, *this.direction, downstream, (door, busy), &mut response);
             }
             // An answer of ours. To a CONNECT any success says that there is a tunnel.
             Some((Opens::Connect | Opens::Extended, _)) if response.status().is_success() => {

@@ -166,6 +166,7 @@ pub(crate) fn flag(reason: Reason) -> ResponseFlags {
         Reason::BodyTooLarge
         | Reason::UpgradeRefused
         | Reason::AccessDenied
+        | Reason::AccessRevoked
         | Reason::BadRewrite
         | Reason::Internal => ResponseFlags::NONE,
     }

@@ -8,6 +8,7 @@ pub(crate) use activity::Activity;
 pub(crate) use body::{Recorded, Trailers};
 
 use super::audit;
+use super::connection::Door;
 use super::headers::grpc::GRPC_STATUS;
 use super::labels;
 use super::worker::Worker;
@@ -20,7 +21,7 @@ use http_body::Body as _;
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -110,14 +111,16 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RecordFuture<F> {
         let result = match this.inner.as_mut().as_pin_mut() {
             Some(inner) => match inner.poll(task) {
                 Poll::Ready(result) => result,
-                Poll::Pending if recorder.activity.is_expired() => {
-                    this.inner.set(None);
-                    Err(Error::new(Reason::StreamIdle))
-                }
-                Poll::Pending => {
-                    recorder.activity.watch(task);
-                    return Poll::Pending;
-                }
+                Poll::Pending => match recorder.activity.take_end() {
+                    Some(reason) => {
+                        this.inner.set(None);
+                        Err(Error::new(reason))
+                    }
+                    None => {
+                        recorder.activity.watch(task);
+                        return Poll::Pending;
+                    }
+                },
             },
             None => Err(Reason::Internal.into()),
         };
@@ -148,13 +151,13 @@ fn settle(
     if let (None, Some(waiting)) = (&settled, held) {
         settled = match waiting.poll(task) {
             Poll::Ready(response) => Some(response),
-            Poll::Pending if known.activity.is_expired() => {
-                Some(super::reply::answer(&Error::new(Reason::StreamIdle), &known.cx))
-            }
-            Poll::Pending => {
-                known.activity.watch(task);
-                None
-            }
+            Poll::Pending => match known.activity.take_end() {
+                Some(reason) => Some(super::reply::answer(&Error::new(reason), &known.cx)),
+                None => {
+                    known.activity.watch(task);
+                    None
+                }
+            },
         };
     }
     match settled.and_then(|response| Some((recorder.take()?, response))) {
@@ -175,7 +178,7 @@ impl Recorder {
             .chain
             .downcast_ref::<Http>()
             .map_or(Duration::ZERO, |http| http.mesh.stream_idle_timeout);
-        let activity = Rc::new(Activity::new(request.cx.started.into(), limit, meter));
+        let activity = Rc::new(Activity::new(&request.cx, limit, meter));
         worker.begin_exchange(&activity);
         Self {
             worker: worker.clone(),
@@ -192,7 +195,7 @@ impl Recorder {
 
     /// Counts and logs what the codec refused, as the context says: no exchange came of it.
     pub(crate) fn refused(worker: &Rc<Worker>, cx: Cx, version: Version, status: u16) {
-        let activity = Rc::new(Activity::new(cx.started.into(), Duration::ZERO, None));
+        let activity = Rc::new(Activity::new(&cx, Duration::ZERO, None));
         worker.begin_exchange(&activity);
         let mut recorder = Self {
             worker: worker.clone(),
@@ -253,6 +256,23 @@ impl Recorder {
         self.cx.chain.downcast_ref::<Http>().map_or(Duration::ZERO, |http| http.mesh.idle_timeout)
     }
 
+    /// Resolves when the tunnel that the exchange opened has to end before its time, with the reason.
+    pub(crate) async fn ended_early(&self) -> Reason {
+        poll_fn(|task| match self.activity.must_end() {
+            Some(reason) => Poll::Ready(reason),
+            None => {
+                self.activity.watch(task);
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// The exchange has opened a tunnel on a connection that came in by this door; it may be one of HTTP no more.
+    pub(crate) fn opened_tunnel(&self, door: Option<&Rc<Door>>) {
+        self.activity.becomes_tunnel(door);
+    }
+
     /// The bytes of the tunnel that the exchange opened.
     pub(crate) fn tunnelled(&mut self, received: u64, sent: u64) {
         self.bytes_sent = sent;
@@ -310,12 +330,11 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.activity.is_over() {
-            let expired = self.activity.is_expired();
             let malformed = self.cx.facts.borrow().reasons.last() == Some(&Reason::DownstreamMessage);
-            let reason = match expired {
-                true => Reason::StreamIdle,
-                false if malformed => Reason::DownstreamMessage,
-                false => Reason::DownstreamClosed,
+            let reason = match self.activity.must_end() {
+                Some(reason) => reason,
+                None if malformed => Reason::DownstreamMessage,
+                None => Reason::DownstreamClosed,
             };
             self.finish(Ending::Broken(reason));
         }

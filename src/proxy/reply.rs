@@ -133,7 +133,7 @@ pub(crate) fn answer(error: &Error, cx: &Cx) -> Response {
 
 /// What the caller reads: the reason in Envoy's words, and what we know beyond it. Causes stay in our log.
 fn message(error: &Error) -> String {
-    if error.reason() == Reason::AccessDenied {
+    if matches!(error.reason(), Reason::AccessDenied | Reason::AccessRevoked) {
         // As for a request that a policy refuses: which one is not for the caller to know.
         return "RBAC: access denied".to_owned();
     }

@@ -55,7 +55,7 @@ pub(super) async fn serve(
         let place = if chain.mesh.audited { audit::admit(worker, tunnel).await? } else { None };
         let found = tokio::select! {
             found = open(worker, destination.as_ref(), facts) => found,
-            () = tunnel.stopped() => Err(Reason::Overload.into()),
+            why = tunnel.ended() => Err(why),
         };
         let reached = found.as_ref().map(|(_, _, picked)| picked.target.socket());
         let cluster = destination.as_ref().map(|destination| &destination.cluster_name);
@@ -76,10 +76,10 @@ pub(super) async fn serve(
             |labels| worker.metrics.connection(&TCP, &labels),
         );
         let _carried = Carried::new(worker, series, flow.clone());
-        let ended = copy_both(&mut io, stream, &flow, tunnel).await;
-        ended.map_err(Error::new)
+        copy_both(&mut io, stream, &flow, tunnel).await
     }
     .await;
+    tunnel.is_over();
     let error = result.err();
     if let Some(error) = &error {
         failure = error.cause();
@@ -87,13 +87,14 @@ pub(super) async fn serve(
     }
     let reason = error.as_ref().map(Error::reason);
     let cluster = destination.as_ref().map(|destination| &destination.cluster_name);
-    let refused =
-        error.as_ref().filter(|_| !opened).map(|error| worker.note_connection(facts, cluster, error));
+    let by_us = error.as_ref().filter(|error| !opened || error.reason() == Reason::AccessRevoked);
+    let refused = by_us.map(|error| worker.note_connection(facts, cluster, error));
     // Only now: whoever sees it closed may ask why.
     drop(io);
     filters::ended(admitted, reason.map_or(Outcome::Complete, Outcome::Reset), flow.received() + flow.sent());
     let decided = error.as_ref().and_then(Error::decided);
-    if let Some(error) = error.as_ref().filter(|error| error.reason() == Reason::AccessDenied)
+    let of_policy = |error: &&Error| matches!(error.reason(), Reason::AccessDenied | Reason::AccessRevoked);
+    if let Some(error) = error.as_ref().filter(of_policy)
         && chain.mesh.audited
     {
         audit::refused(worker, tunnel, facts, error, (refused, started)).await;
@@ -203,7 +204,7 @@ pub(super) async fn copy_both(
     upstream: impl AsyncRead + AsyncWrite + Unpin,
     flow: &Flow,
     tunnel: &Tunnel,
-) -> Result<(), Reason> {
+) -> Result<(), Error> {
     let (mut downstream, mut upstream) = (downstream, upstream);
     let mut up = Half::default();
     let mut down = Half::default();
@@ -235,9 +236,9 @@ pub(super) async fn copy_both(
         }
     };
     tokio::select! {
-        result = copy => result,
-        reason = watch => Err(reason),
-        () = tunnel.stopped() => Err(Reason::Overload),
+        result = copy => result.map_err(Error::new),
+        reason = watch => Err(reason.into()),
+        why = tunnel.ended() => Err(why),
     }
 }
 

@@ -1,6 +1,6 @@
 //! After an upgrade or a CONNECT: bytes both ways, under the record and the permits of the exchange that opened it.
 
-use super::connection::Busy;
+use super::connection::{Busy, Door};
 use super::record::{Ending, Recorded, Recorder};
 use super::tcp::{self, Flow};
 use super::upstream::{H2Tunnel, Handover};
@@ -38,7 +38,7 @@ pub(super) fn start(
     worker: &Rc<Worker>,
     direction: Direction,
     downstream: OnUpgrade,
-    busy: Option<Busy>,
+    (door, busy): (Option<Rc<Door>>, Option<Busy>),
     response: &mut http::Response<Recorded>,
 ) {
     let extensions = response.extensions_mut();
@@ -49,13 +49,23 @@ pub(super) fn start(
         (None, None) => return,
     };
     let (recorder, observers) = response.body_mut().take_for_tunnel();
-    let tunnel = worker.open_tunnel(direction);
+    if let Some(recorder) = &recorder {
+        recorder.opened_tunnel(door.as_ref());
+    }
+    let tunnel = worker.open_tunnel(direction, None);
     tokio::task::spawn_local(async move {
         let (mut recorder, observers) = (recorder, observers);
         let (_tunnel, _busy) = (tunnel.clone(), busy);
         let idle = recorder.as_ref().map_or(Duration::ZERO, Recorder::connection_idle_timeout);
         let flow = Flow::new(idle);
-        let result = carry(downstream, upstream, &flow, &tunnel).await;
+        let carried = carry(downstream, upstream, &flow, &tunnel);
+        let result = match &recorder {
+            Some(recorder) => tokio::select! {
+                result = carried => result,
+                reason = recorder.ended_early() => Err(reason),
+            },
+            None => carried.await,
+        };
         let bytes = flow.received() + flow.sent();
         if let Some(recorder) = &mut recorder {
             recorder.tunnelled(flow.received(), flow.sent());
@@ -84,13 +94,23 @@ async fn carry(
             let (downstream, upstream) = tokio::join!(downstream, upstream);
             let downstream = TokioIo::new(downstream.map_err(|_| Reason::DownstreamClosed)?);
             let upstream = TokioIo::new(upstream.map_err(|_| Reason::UpstreamClosed)?);
-            tcp::copy_both(Ends::new(downstream), upstream, flow, tunnel).await
+            copy(downstream, upstream, flow, tunnel).await
         }
         Upstream::Stream(upstream) => {
             let downstream = TokioIo::new(downstream.await.map_err(|_| Reason::DownstreamClosed)?);
-            tcp::copy_both(Ends::new(downstream), upstream, flow, tunnel).await
+            copy(downstream, upstream, flow, tunnel).await
         }
     }
+}
+
+async fn copy(
+    downstream: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: impl AsyncRead + AsyncWrite + Unpin,
+    flow: &Flow,
+    tunnel: &Tunnel,
+) -> Result<(), Reason> {
+    let copied = tcp::copy_both(Ends::new(downstream), upstream, flow, tunnel).await;
+    copied.map_err(|error| error.reason())
 }
 
 /// Tells the reset of an HTTP/2 stream from its end. hyper reads both as the end; but of a stream that was reset nothing can be written any more,

@@ -19,8 +19,10 @@ use super::internal;
 use super::labels::LabelCache;
 use super::listener::{self, Socket};
 use super::record::{Activity, Recorded};
+use super::revoke::Revocation;
 use super::stack;
 use super::upstream::Pools;
+use super::xfcc;
 use crate::identity::Keyring;
 use crate::mesh::{Direction, Name};
 use crate::snapshot::{Cluster, Snapshot};
@@ -51,7 +53,7 @@ pub(crate) enum Command {
     Drain(Direction, Duration),
     /// Send a request of our own.
     Call(Box<internal::Call>),
-    /// A new snapshot is there: let go of what it does not know any more.
+    /// A new snapshot is there, or other roots: let go of what they do not know any more.
     Reconcile,
     /// End every connection now.
     Stop,
@@ -62,8 +64,11 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     snapshot: RefCell<Arc<Snapshot>>,
     pub(crate) pools: Pools,
-    /// Of the keyring, as the clock saw it last.
-    trust_epoch: Cell<u64>,
+    /// Of the keyring, as it was seen last.
+    epoch: Cell<u64>,
+    pub(in crate::proxy) revocation: Revocation,
+    /// What is told of the clients' certificates.
+    pub(in crate::proxy) client_elements: xfcc::Elements,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) labels: LabelCache,
     random: RefCell<fastrand::Rng>,
@@ -146,7 +151,9 @@ impl Worker {
             memory: super::decisions::Memory::new(shared.decisions().ring(), shared.reporting()),
             metrics,
             pools: Pools::default(),
-            trust_epoch: Cell::new(0),
+            epoch: Cell::new(0),
+            revocation: Revocation::default(),
+            client_elements: xfcc::Elements::default(),
             random: RefCell::new(fastrand::Rng::new()),
             logs: RefCell::default(),
             clock: Arc::new(Clock::new()),
@@ -184,7 +191,7 @@ impl Worker {
     }
 
     /// Lets go of what the new snapshot does not know: pools, labels, log files.
-    fn reconcile(&self) {
+    fn reconcile(self: &Rc<Self>) {
         let snapshot = self.snapshot().clone();
         let clusters: FxHashMap<u32, Arc<Cluster>> =
             snapshot.clusters().map(|cluster| (cluster.state.id, cluster.clone())).collect();
@@ -203,6 +210,20 @@ impl Worker {
         for conn in &*self.conns.borrow() {
             conn.look_again();
         }
+        self.follow_epoch();
+        self.revocation.follow(&snapshot);
+        self.rejudge();
+    }
+
+    /// Follows whom we believe and who we are: what was opened to others before serves no new request. Returns the epoch.
+    #[inline]
+    pub(super) fn follow_epoch(&self) -> u64 {
+        let epoch = self.keyring().epoch().number();
+        if self.epoch.replace(epoch) != epoch {
+            self.pools.retire_secured();
+            self.client_elements.clear();
+        }
+        epoch
     }
 
     /// A random number, for balancing and weights.

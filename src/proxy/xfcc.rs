@@ -3,10 +3,12 @@
 //! Elements are parted by `,`, pairs by `;`, name and value by `=`; a value with one of these is quoted, and a quote in it is `\"`. A
 //! backslash stays as it is, unless a quote, another backslash or the end follows: then it is doubled, so that every value reads back.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write};
 
 use filter_api::Peer;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use rustc_hash::FxHashMap;
 
 /// The header.
 pub const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -246,26 +248,79 @@ fn value(text: &str) -> Result<(String, &str), Malformed> {
 
 /// Handles the header of a request. `peer` is the client's certificate, `None` when it showed none; `by` is the URI name of ours.
 pub fn apply(headers: &mut HeaderMap, mode: Mode, details: Details, peer: Option<&Peer>, by: Option<&str>) {
-    let peer = match (mode, peer) {
+    tell(headers, mode, peer.map(|peer| move || written(peer, by, details)));
+}
+
+/// Our element as a header; `None`, which cannot be, where it does not fit into one.
+fn written(peer: &Peer, by: Option<&str>, details: Details) -> Option<HeaderValue> {
+    HeaderValue::try_from(Element::of(peer, by, details).to_string()).ok()
+}
+
+/// Our elements for the clients of a worker, each made once: nothing of it changes from request to request.
+#[derive(Debug, Default)]
+pub(crate) struct Elements(RefCell<FxHashMap<[u8; 32], Option<HeaderValue>>>);
+
+/// Clients whose elements are kept; beyond, all are made anew.
+const MAX_ELEMENTS: usize = 1024;
+
+impl Elements {
+    /// Handles the header of a request, as [`apply`] with [`Details::ISTIO`] does. `by` is asked for a client that is new.
+    pub(crate) fn apply(
+        &self,
+        headers: &mut HeaderMap,
+        mode: Mode,
+        peer: Option<&Peer>,
+        by: impl FnOnce() -> Option<String>,
+    ) {
+        let ours = |peer: &Peer| {
+            let mut known = self.0.borrow_mut();
+            if let Some(element) = known.get(&peer.hash) {
+                return element.clone();
+            }
+            if known.len() >= MAX_ELEMENTS {
+                known.clear();
+            }
+            let element = written(peer, by().as_deref(), Details::ISTIO);
+            known.insert(peer.hash, element.clone());
+            element
+        };
+        tell(headers, mode, peer.map(|peer| move || ours(peer)));
+    }
+
+    /// Forgets all: we may be somebody else than before.
+    pub(crate) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
+/// `ours` makes our element, where the client showed a certificate.
+fn tell(headers: &mut HeaderMap, mode: Mode, ours: Option<impl FnOnce() -> Option<HeaderValue>>) {
+    let ours = match (mode, ours) {
         (Mode::AlwaysForwardOnly, _) | (Mode::ForwardOnly, Some(_)) => return,
         (Mode::Sanitize | Mode::ForwardOnly, _) | (_, None) => {
             headers.remove(XFCC);
             return;
         }
-        (Mode::AppendForward | Mode::SanitizeSet, Some(peer)) => peer,
+        (Mode::AppendForward | Mode::SanitizeSet, Some(ours)) => ours(),
     };
-    let ours = Element::of(peer, by, details).to_string();
+    let Some(ours) = ours else {
+        // Nothing is better than what the client wrote.
+        headers.remove(XFCC);
+        return;
+    };
+    if mode == Mode::SanitizeSet || !headers.contains_key(XFCC) {
+        headers.insert(XFCC, ours);
+        return;
+    }
     let mut all = Vec::new();
-    if mode == Mode::AppendForward {
-        for line in headers.get_all(XFCC).iter().filter(|line| !line.is_empty()) {
-            all.extend_from_slice(line.as_bytes());
-            all.push(b',');
-        }
-        // A quote that the client left open would take what we say into its own value.
-        let told = all.strip_suffix(b",").and_then(|told| std::str::from_utf8(told).ok());
-        if told.is_none_or(|told| parse(told).is_err()) {
-            all.clear();
-        }
+    for line in headers.get_all(XFCC).iter().filter(|line| !line.is_empty()) {
+        all.extend_from_slice(line.as_bytes());
+        all.push(b',');
+    }
+    // A quote that the client left open would take what we say into its own value.
+    let told = all.strip_suffix(b",").and_then(|told| std::str::from_utf8(told).ok());
+    if told.is_none_or(|told| parse(told).is_err()) {
+        all.clear();
     }
     all.extend_from_slice(ours.as_bytes());
     match HeaderValue::from_bytes(&all) {

@@ -103,6 +103,11 @@ impl Listener {
         left.first().copied().or(self.default_chain.as_ref())
     }
 
+    /// The chains that connections to this destination may fall to, whatever else they are.
+    pub fn chains_for(&self, destination: Option<SocketAddr>) -> impl Iterator<Item = &Arc<Chain>> {
+        self.candidates(destination).into_iter().chain(&self.default_chain)
+    }
+
     /// Its chains in the order in which they were written, then the default chain.
     pub fn chains(&self) -> impl Iterator<Item = &Arc<Chain>> {
         self.chains.iter().chain(&self.default_chain)

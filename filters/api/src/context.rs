@@ -132,6 +132,8 @@ pub struct Facts {
     pub refused: Option<Arc<str>>,
     /// The verified token, once the layer that checks tokens has run.
     pub token: Option<Arc<Token>>,
+    /// The head as it was judged, where a policy may have to judge it again while it is under way.
+    pub opening: Option<Box<http::request::Parts>>,
     /// True when the request is gRPC: failures are answered as trailers-only.
     pub grpc: bool,
 }

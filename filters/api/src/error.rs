@@ -116,6 +116,8 @@ reasons! {
     UpgradeRefused: "-", FORBIDDEN, 7, Downstream, "upgrade_failed";
     /// A policy refuses the connection. Requests are answered 403 where the policy is asked.
     AccessDenied: "-", FORBIDDEN, 7, Downstream, "rbac_access_denied";
+    /// A policy that revokes what is open allows it no more (`session.revokeExisting`).
+    AccessRevoked: "-", FORBIDDEN, 7, Downstream, "access_revoked";
     /// A provider of external authorization refuses the request.
     ExternalDenied: "UAEX", FORBIDDEN, 7, Downstream, "ext_authz_denied";
     /// A provider of external authorization could not be asked, and the policy refuses then.

@@ -39,6 +39,7 @@ use filter_api::{
     ConnectionFacts, Error, Filter, FilterPlace, Keep, NoTrace, Protocol, Reason, Request, Spec, Step,
     Verdict as Admission,
 };
+use http::request;
 use std::time::SystemTime;
 
 /// The filter. See the module.
@@ -71,9 +72,8 @@ impl Filter for Access {
             compiled.settle(&decision, now);
             if let Verdict::Refused(refusal) = &decision.verdict {
                 compiled.settle_refused(&decision, now);
-                let record = answer::recorded(refusal, filter_api::Effect::Denied, refusal.to_string());
                 let error = Error::new(Reason::AccessDenied).detail(refusal.details());
-                return Admission::Refuse(error.record(record));
+                return Admission::Refuse(error.record(refusal.record()));
             }
         }
         Admission::Continue(())
@@ -81,6 +81,9 @@ impl Filter for Access {
 
     fn on_request(settings: &[Compiled], mut request: Request) -> Step<()> {
         let now = SystemTime::now();
+        if settings.iter().any(Compiled::revokes_existing) {
+            request.cx.facts.borrow_mut().opening = Some(kept(&request.head));
+        }
         for compiled in settings {
             let cx = &request.cx;
             let (client, token) = {
@@ -100,4 +103,14 @@ impl Filter for Access {
         }
         Step::Continue(request, ())
     }
+}
+
+/// What of a head policies judge, to be judged again.
+fn kept(head: &request::Parts) -> Box<request::Parts> {
+    let (mut kept, ()) = http::Request::new(()).into_parts();
+    kept.method.clone_from(&head.method);
+    kept.uri.clone_from(&head.uri);
+    kept.version = head.version;
+    kept.headers.clone_from(&head.headers);
+    Box::new(kept)
 }

@@ -132,6 +132,11 @@ pub(crate) fn recorded(denial: &Denial<'_>) -> Record {
 }
 
 impl Denial<'_> {
+    /// What is recorded of it.
+    pub fn record(&self) -> Record {
+        recorded(self)
+    }
+
     /// Envoy's `response_code_details`.
     pub fn details(&self) -> String {
         match self {

@@ -31,6 +31,16 @@ pub struct RequestAttributes<'a> {
     pub token: Option<&'a Token>,
 }
 
+/// Marks a head (among its extensions) whose headers were not kept: whatever a policy asks of headers or the host cannot be told then.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadersUnknown;
+
+impl RequestAttributes<'_> {
+    pub(crate) fn has_headers(&self) -> bool {
+        self.head.extensions.get::<HeadersUnknown>().is_none()
+    }
+}
+
 impl<'a> Attributes<'a> {
     /// Those of a connection that is no HTTP.
     pub fn of_connection(connection: &'a ConnectionFacts) -> Self {

@@ -61,6 +61,9 @@ impl Clause {
         if view.request.is_none() && self.test.needs_http() {
             return Truth::Unknown;
         }
+        if self.test.needs_headers() && view.request.is_some_and(|request| !request.has_headers()) {
+            return Truth::Unknown;
+        }
         let truth = self.test.truth(view);
         if self.negated { truth.not() } else { truth }
     }
@@ -93,6 +96,10 @@ impl Test {
             Self::Header(..) | Self::Host(_) | Self::Method(_) | Self::Path(_) => true,
             Self::Access(question) => question.needs_http(),
         }
+    }
+
+    fn needs_headers(&self) -> bool {
+        matches!(self, Self::Header(HeaderKey::Field(_) | HeaderKey::Authority, _) | Self::Host(_))
     }
 
     fn truth(&self, view: &View<'_>) -> Truth {
@@ -157,6 +164,9 @@ impl Test {
                 view.port.map_or_else(|| "not known before the route".to_owned(), |port| port.to_string())
             }
             Self::ServerName(_) => or_none(view.server_name),
+            _ if self.needs_headers() && view.request.is_some_and(|request| !request.has_headers()) => {
+                "not kept from when it was opened".to_owned()
+            }
             Self::Header(HeaderKey::Field(name), _) => match view.request {
                 None => no_request(),
                 Some(request) => header_words(&HeaderValues::of(&request.head.headers, name)),

@@ -36,7 +36,7 @@ mod tests;
 mod truth;
 mod user;
 
-pub use attributes::{Attributes, RequestAttributes};
+pub use attributes::{Attributes, HeadersUnknown, RequestAttributes};
 pub use compile::{Fault, check};
 pub use custom::{
     Ask, BodyInCheck, Change, Custom, Failures, HttpCheck, OnFailure, Protocol as ProviderProtocol, Provider,

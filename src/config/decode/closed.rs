@@ -51,7 +51,7 @@ pub(super) fn namespace(key: &ObjectKey, placement: &Arc<Placement>, message: St
 }
 
 /// The object that closes the scope of one which is valid and cannot hold; `None` for kinds that close nothing.
-pub(in crate::config) fn close(key: ObjectKey, valid: &Resource, message: String) -> Option<Resource> {
+pub(in crate::config) fn close(key: &ObjectKey, valid: &Resource, message: String) -> Option<Resource> {
     let one = |target: &Option<TargetReference>| target.iter().cloned().collect::<Vec<_>>();
     let (selector, target, targets) = match &valid.spec {
         Spec::AuthorizationPolicy(spec) => (&spec.selector, one(&spec.target_ref), spec.target_refs.clone()),
@@ -63,13 +63,13 @@ pub(in crate::config) fn close(key: ObjectKey, valid: &Resource, message: String
         Spec::AccessPolicy(spec) => (&spec.selector, Vec::new(), Vec::new()),
         Spec::Closed(spec) => {
             let closed = Closed { message, ..Closed::clone(spec) };
-            return Some(resource(&key, closed, &valid.placement));
+            return Some(resource(key, closed, &valid.placement));
         }
         _ => return None,
     };
     let target_refs = if targets.is_empty() { target } else { targets };
     let closed = Closed { selector: selector.clone().unwrap_or_default(), target_refs, message };
-    Some(resource(&key, closed, &valid.placement))
+    Some(resource(key, closed, &valid.placement))
 }
 
 fn resource(key: &ObjectKey, closed: Closed, placement: &Arc<Placement>) -> Resource {

@@ -45,6 +45,7 @@ pub(super) fn identify(file: &Arc<Path>, document: &Document) -> Identity {
 }
 
 /// The kind that a document is, or is meant to be, with what is wrong about that.
+#[allow(clippy::result_large_err, reason = "once for each document, and what is no object is no error")]
 fn kind(outline: &Outline, about: &About<'_>) -> Result<(Kind, Vec<Finding>), Identity> {
     let without = |field: &str| format!("the document has no `{field}`");
     let missing = |field: &'static str| about.error("not-an-object", field, without(field), BEGINNING);
@@ -213,6 +214,7 @@ fn meant(group: &str, name: &str) -> Option<Kind> {
     same.or_else(near)
 }
 
+#[allow(clippy::result_large_err, reason = "once for each document, and what is no object is no error")]
 fn foreign(group: &str, name: &str, about: &About<'_>) -> Result<(Kind, Vec<Finding>), Identity> {
     if let Some(kind) = meant(group, name) {
         let hint = if kind.name() == name {

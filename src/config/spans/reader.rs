@@ -107,6 +107,7 @@ struct Stop {
 }
 
 /// Reads the documents from a line on, up to the first syntax error.
+#[allow(clippy::result_large_err, reason = "at most once for each syntax error of a file")]
 fn read_part(text: &str, (from, first): (usize, usize), documents: &mut Vec<Document>) -> Result<(), Stop> {
     let fresh = || Builder { lines_before: first - 1, ..Builder::default() };
     let mut builder = fresh();

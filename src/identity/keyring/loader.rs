@@ -156,8 +156,8 @@ impl Loader<'_> {
         let watched = match self.old.sources.get(&source).filter(|_| same) {
             Some(known) => known.clone(),
             None => {
-                let held = Held::new(&name, purpose.clone()).audited(self.keyring.auditor.clone());
-                let held = Arc::new(held);
+                let held = Held::within(self.keyring.epoch.clone(), &name, purpose.clone());
+                let held = Arc::new(held.audited(self.keyring.auditor.clone()));
                 Arc::new(Watched::start(held, supply.clone(), &self.keyring.registry))
             }
         };

@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::certificates::{CART, Ca, Leaf, REVIEWS, dns, mesh, uri};
+use super::certificates::{CART, Ca, Leaf, REVIEWS, dns, identity, mesh, uri};
 use super::handshake::{client, server_of, shake};
 use crate::identity::watched::secret_name;
-use crate::identity::{Clients, Files, Held, Offer, Purpose, ServerSettings, Watched, alpn, follow};
+use crate::identity::{
+    Clients, Epoch, Files, Held, Identity, Offer, Purpose, ServerSettings, Watched, alpn, follow,
+};
 use crate::telemetry::metrics::{Registry, RegistryLimits};
 use crate::telemetry::prometheus;
 
@@ -43,6 +45,49 @@ async fn a_thousand_renewals_under_handshakes_lose_nothing() {
     let current = held.load().unwrap();
     assert_eq!((current.generation(), current.trust().generation()), (1001, 1));
     assert_eq!(resumed, 180, "all but the first of each client");
+}
+
+#[tokio::test]
+async fn an_old_client_is_judged_by_the_roots_of_today_and_time_alone_is_nothing_against_it() {
+    let (root, other) = (Ca::new("root"), Ca::new("root"));
+    let settings = ServerSettings::new(Clients::Mesh, alpn::SERVER_HTTP);
+    let server = |identity: Identity| server_of(&Arc::new(identity), &settings);
+    let (served, _) = shake(&server(root.workload(REVIEWS)), &client(&root.workload(CART))).await;
+    let peer = served.unwrap().peer.unwrap();
+    let now = SystemTime::now();
+    let later = now + Duration::from_secs(48 * 3600);
+    assert!(later > peer.not_after);
+    for at in [now, later] {
+        assert!(server(root.workload(REVIEWS)).still_believes(&peer, at).is_ok());
+        let refused = server(other.workload(REVIEWS)).still_believes(&peer, at).unwrap_err();
+        assert!(refused.to_string().contains("issued by none of the roots"), "{refused}");
+    }
+    let both = root.leaf(uri(REVIEWS)).with_roots(&format!("{}{}", other.pem, root.pem));
+    assert!(server(identity(&both, None)).still_believes(&peer, later).is_ok(), "roots overlap");
+}
+
+#[test]
+fn an_epoch_begins_with_other_roots_or_as_somebody_else_and_not_with_a_renewal() {
+    let (root, other) = (Ca::new("root"), Ca::new("root"));
+    let epoch = Arc::new(Epoch::default());
+    let held = Held::within(Arc::clone(&epoch), "workload", mesh());
+    let mut changes = epoch.subscribe();
+    let mut last = 0;
+    let both = format!("{}{}", root.pem, other.pem);
+    for (what, leaf, begins) in [
+        ("the first", root.leaf(uri(REVIEWS)).with_roots(&root.pem), true),
+        ("a renewal", root.leaf(uri(REVIEWS)).with_roots(&root.pem), false),
+        ("somebody else", root.leaf(uri(CART)).with_roots(&root.pem), true),
+        ("another root beside", root.leaf(uri(CART)).with_roots(&both), true),
+        ("a renewal by it", other.leaf(uri(CART)).with_roots(&both), false),
+        ("the old root is gone", other.leaf(uri(CART)).with_roots(&other.pem), true),
+    ] {
+        assert_eq!(held.offer(Ok(leaf), SystemTime::now()), Offer::Taken, "{what}");
+        assert_eq!(epoch.number(), last + u64::from(begins), "{what}");
+        assert_eq!(changes.has_changed().unwrap(), begins, "{what}");
+        changes.mark_unchanged();
+        last = epoch.number();
+    }
 }
 
 /// A volume with its files behind `..data`, as the kubelet makes it.

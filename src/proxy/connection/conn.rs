@@ -1,11 +1,12 @@
 //! A connection as the worker's clock and the drain see it.
 
+use super::Door;
 use super::frames::Refused;
 use crate::mesh::{Direction, HttpChain};
 use crate::proxy::record::Activity;
 use crate::proxy::worker::{Clock, Worker};
 use filter_api::Protocol;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -37,6 +38,8 @@ pub(crate) struct Conn {
     late: Cell<bool>,
     /// The exchange whose response has just begun, for its stream to take.
     answering: RefCell<Option<Rc<Activity>>>,
+    /// Once it speaks HTTP.
+    door: OnceCell<Rc<Door>>,
     /// Place in the worker's list.
     pub(in crate::proxy) place: Cell<usize>,
 }
@@ -191,6 +194,7 @@ impl Conn {
             max_duration: Cell::new(Duration::ZERO),
             late: Cell::new(false),
             answering: RefCell::new(None),
+            door: OnceCell::new(),
             place: Cell::new(usize::MAX),
         })
     }
@@ -241,6 +245,16 @@ impl Conn {
             return Some(true);
         }
         (self.active.get() == 0 && self.take_malformed_stream()).then_some(false)
+    }
+
+    /// How it came in.
+    pub(super) fn came_by(&self, door: &Rc<Door>) {
+        self.door.get_or_init(|| door.clone());
+    }
+
+    /// How it came in; known once it speaks HTTP.
+    pub(crate) fn door(&self) -> Option<&Rc<Door>> {
+        self.door.get()
     }
 
     /// On a stream of this connection a response begins.

@@ -48,7 +48,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         }
         match this.activity {
             _ if polled.is_ready() => Poll::Ready(()),
-            Some(activity) if activity.is_expired() => Poll::Ready(()),
+            Some(activity) if activity.must_end().is_some() => Poll::Ready(()),
             Some(activity) => {
                 activity.watch(task);
                 Poll::Pending

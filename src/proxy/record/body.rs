@@ -99,6 +99,11 @@ impl HttpBody for Recorded {
 
     fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(reason) = this.recorder.as_ref().and_then(|recorder| recorder.activity.must_end()) {
+            this.body.reset(reason);
+            this.end(Ending::Broken(reason));
+            return Poll::Ready(Some(Err(Error::new(reason).sent(true))));
+        }
         let queue = this.busy.as_ref().filter(|_| !this.multiplexed).map(Busy::conn);
         // hyper would take more, up to its buffer's limit, and pin what each chunk was read into: while the client does not read, one chunk is enough.
         if queue.is_some_and(|conn| conn.waits_for_socket()) {
@@ -110,12 +115,6 @@ impl HttpBody for Recorded {
         }
         let Some(recorder) = &mut this.recorder else { return polled };
         let ending = match &polled {
-            Poll::Pending if recorder.activity.is_expired() => {
-                let error = Error::new(Reason::StreamIdle).sent(true);
-                this.body.reset(Reason::StreamIdle);
-                this.end(Ending::Broken(Reason::StreamIdle));
-                return Poll::Ready(Some(Err(error)));
-            }
             Poll::Pending => {
                 recorder.activity.watch(task);
                 None
@@ -161,9 +160,9 @@ impl Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         let Some(recorder) = &self.recorder else { return };
-        if recorder.activity.is_expired() {
-            self.body.reset(Reason::StreamIdle);
-            self.end(Ending::Broken(Reason::StreamIdle));
+        if let Some(reason) = recorder.activity.must_end() {
+            self.body.reset(reason);
+            self.end(Ending::Broken(reason));
         } else if self.body.is_end_stream() {
             // A codec that knows the length, or that there is no body, stops asking once it has it all.
             self.end(Ending::Complete(None));

@@ -88,10 +88,8 @@ impl Worker {
             for bytes in &*self.carried.borrow() {
                 bytes.count(&self);
             }
-            let epoch = self.keyring().trust_epoch();
-            if self.trust_epoch.replace(epoch) != epoch {
-                self.pools.retire_secured();
-            }
+            self.follow_epoch();
+            self.rejudge_in_time(now);
             let clusters = self.clusters.borrow();
             self.pools.expire(now, |cluster| clusters.get(&cluster).map(|cluster| cluster.mesh.pool.clone()));
             self.counts.pool_sizes(&self.metrics, |cluster| self.pools.count(cluster));

@@ -3,11 +3,11 @@
 use super::{Accepted, Shared, Worker};
 use crate::mesh::Direction;
 use crate::proxy::carried::Bytes;
-use crate::proxy::connection::{Close, Conn};
+use crate::proxy::connection::{Close, Conn, Door};
 use crate::proxy::record::Activity;
-use filter_api::Reason;
-use std::cell::Cell;
-use std::rc::Rc;
+use filter_api::{Error, Reason};
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub(crate) struct Registered {
 pub(super) struct Tunnels {
     stopped: Cell<bool>,
     stop: Notify,
+    /// Those that carry a TCP connection.
+    connections: RefCell<Vec<Weak<OpenTunnel>>>,
 }
 
 /// A connection that carries bytes, for the drain to wait for and the stop to end.
@@ -34,6 +36,15 @@ struct OpenTunnel {
     all: Rc<Tunnels>,
     shared: Arc<Shared>,
     direction: Direction,
+    /// How the TCP connection came in; `None` for what a request opened, which is judged as that.
+    door: Option<Rc<Door>>,
+    /// Why it has to end before its time.
+    revoked: RefCell<Option<Error>>,
+    revoke: Notify,
+    /// It is judged to end, at a moment that is still to come.
+    doomed: Cell<bool>,
+    /// Place in the list of all.
+    place: Cell<usize>,
 }
 
 impl Worker {
@@ -97,10 +108,43 @@ impl Worker {
         }
     }
 
-    /// A connection that carries bytes from now on.
-    pub(crate) fn open_tunnel(&self, direction: Direction) -> Tunnel {
+    /// A connection that carries bytes from now on: a TCP connection that came in by this door, or what a request opened.
+    pub(crate) fn open_tunnel(&self, direction: Direction, door: Option<Rc<Door>>) -> Tunnel {
         self.shared.count(direction).fetch_add(1, Ordering::Relaxed);
-        Tunnel(Rc::new(OpenTunnel { all: self.tunnels.clone(), shared: self.shared.clone(), direction }))
+        let mut connections = self.tunnels.connections.borrow_mut();
+        let tunnel = Rc::new(OpenTunnel {
+            all: self.tunnels.clone(),
+            shared: self.shared.clone(),
+            direction,
+            door,
+            revoked: RefCell::new(None),
+            revoke: Notify::new(),
+            doomed: Cell::new(false),
+            place: Cell::new(connections.len()),
+        });
+        if tunnel.door.is_some() {
+            connections.push(Rc::downgrade(&tunnel));
+        }
+        Tunnel(tunnel)
+    }
+
+    /// The TCP connections that are carried, and how they came in.
+    pub(in crate::proxy) fn carried_connections(&self) -> Vec<(Tunnel, Rc<Door>)> {
+        let connections = self.tunnels.connections.borrow();
+        let open = connections.iter().filter_map(Weak::upgrade);
+        open.filter_map(|tunnel| Some((tunnel.door.clone()?, tunnel)))
+            .map(|(door, tunnel)| (Tunnel(tunnel), door))
+            .collect()
+    }
+
+    /// The exchanges that are under way.
+    pub(in crate::proxy) fn exchanges_under_way(&self) -> Vec<Rc<Activity>> {
+        self.exchanges.borrow().clone()
+    }
+
+    /// How the connections came in that speak HTTP.
+    pub(in crate::proxy) fn doors(&self) -> Vec<Rc<Door>> {
+        self.conns.borrow().iter().filter_map(|conn| conn.door().cloned()).collect()
     }
 
     /// Asks every connection of this direction to go elsewhere: with its next answer, spread over some time so that the clients do not all return
@@ -150,10 +194,51 @@ impl Tunnel {
             all.stop.notified().await;
         }
     }
+
+    /// Resolves when it has to end before its time, with the reason: the process stops, or a policy allows it no more.
+    pub(crate) async fn ended(&self) -> Error {
+        if self.0.revoked.borrow().is_none() {
+            tokio::select! {
+                () = self.stopped() => {}
+                () = self.0.revoke.notified() => {}
+            }
+        }
+        self.0.revoked.borrow_mut().take().unwrap_or_else(|| Reason::Overload.into())
+    }
+
+    /// Ends it.
+    pub(in crate::proxy) fn revoke(&self, why: Error) {
+        *self.0.revoked.borrow_mut() = Some(why);
+        self.0.revoke.notify_waiters();
+    }
+
+    /// It carries nothing any more, and is judged no more.
+    pub(in crate::proxy) fn is_over(&self) {
+        self.0.doomed.set(true);
+    }
+
+    /// Notes whether it is judged to end.
+    pub(in crate::proxy) fn doom(&self, doomed: bool) {
+        self.0.doomed.set(doomed);
+    }
+
+    pub(in crate::proxy) fn is_doomed(&self) -> bool {
+        self.0.doomed.get()
+    }
 }
 
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
+        if self.door.is_some() {
+            let mut connections = self.all.connections.borrow_mut();
+            let place = self.place.get();
+            if place < connections.len() {
+                connections.swap_remove(place);
+                if let Some(moved) = connections.get(place).and_then(Weak::upgrade) {
+                    moved.place.set(place);
+                }
+            }
+        }
         self.shared.count(self.direction).fetch_sub(1, Ordering::Relaxed);
     }
 }

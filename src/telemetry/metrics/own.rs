@@ -54,6 +54,11 @@ static EVENTS: Bundle = Bundle {
             "Trailers the other side's protocol could not carry."
         ),
         family!(Counter, "sidegate_panics_total", "Requests that ended in a bug of the proxy."),
+        family!(
+            Counter,
+            "sidegate_revoked_total",
+            "Connections, tunnels and requests that were ended because policies allow them no more."
+        ),
     ],
 };
 static CONFIG: Bundle = Bundle {
@@ -209,6 +214,7 @@ impl WorkerEvents {
     const ACCEPT_ERRORS: Slot = EVENTS.scalar(1);
     const LOST_TRAILERS: Slot = EVENTS.scalar(2);
     const PANICS: Slot = EVENTS.scalar(3);
+    const REVOKED: Slot = EVENTS.scalar(4);
 
     /// The events of this registry.
     #[must_use]
@@ -229,6 +235,11 @@ impl WorkerEvents {
     /// Trailers were lost.
     pub fn trailers_lost(&self, worker: &WorkerMetrics) {
         worker.add(&self.0, Self::LOST_TRAILERS, 1);
+    }
+
+    /// Something open was ended because policies allow it no more.
+    pub fn revoked(&self, worker: &WorkerMetrics) {
+        worker.add(&self.0, Self::REVOKED, 1);
     }
 
     /// A request panicked.

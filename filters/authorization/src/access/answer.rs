@@ -59,8 +59,15 @@ fn record_rule(cx: &Cx, rule: RuleRef<'_>, effect: Effect, because: String) {
     cx.record_ruling(Access::NAME, rule.origin().clone(), because, ruling);
 }
 
+impl Refusal<'_> {
+    /// What is recorded of it.
+    pub fn record(&self) -> Record {
+        recorded(self, Effect::Denied, self.to_string())
+    }
+}
+
 /// What is recorded of a refusal.
-pub(super) fn recorded(refusal: &Refusal<'_>, effect: Effect, because: String) -> Record {
+fn recorded(refusal: &Refusal<'_>, effect: Effect, because: String) -> Record {
     let ruling = Ruling {
         policy: refusal.policy().map_or("", |policy| policy.name()).into(),
         rule: refusal.rule().and_then(|rule| u32::try_from(rule.number()).ok()),
@@ -78,7 +85,7 @@ pub(super) fn recorded(refusal: &Refusal<'_>, effect: Effect, because: String) -
 fn refuse(why: &Refusal<'_>, cx: &Cx) -> Response {
     {
         let mut facts = cx.facts.borrow_mut();
-        facts.records.push(recorded(why, Effect::Denied, why.to_string()));
+        facts.records.push(why.record());
         facts.details = Some(why.details().into());
     }
     if !why.is_step_up() {

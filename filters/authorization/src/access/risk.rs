@@ -47,6 +47,9 @@ impl TrustedHeader {
 
     fn score(&self, view: &View<'_>) -> Result<Option<Score>, &'static str> {
         let Some(request) = view.request.filter(|_| self.trusts(view)) else { return Ok(None) };
+        if !request.has_headers() {
+            return Err("the risk header was not kept from when it was opened");
+        }
         let values = HeaderValues::of(&request.head.headers, &self.name);
         match (&*values.own, &*values.alike) {
             ([], []) => Ok(None),

@@ -161,7 +161,7 @@ impl<'a> Load<'a> {
 
     /// Closes the scope of a security object that is defined besides another one, unless that one is about the same workloads.
     fn close_beside(&mut self, loser: &Version, number: usize, winner: Option<&Resource>, message: String) {
-        let scope = |resource: &Resource| match close(resource.key.clone(), resource, String::new())?.spec {
+        let scope = |resource: &Resource| match close(&resource.key, resource, String::new())?.spec {
             Spec::Closed(closed) => Some(*closed),
             _ => None,
         };
@@ -179,7 +179,7 @@ impl<'a> Load<'a> {
             key.name = mesh::name(&format!("{}#{}", key.name, number + 1));
         }
         let Some(own) = version.resource().or(version.stand_in()) else { return };
-        if let Some(closed) = close(key, own, message) {
+        if let Some(closed) = close(&key, own, message) {
             self.hold(Arc::new(closed));
         }
     }
@@ -226,7 +226,7 @@ impl<'a> Load<'a> {
             let fresh = content.objects.iter().filter(|version| find(&self.now, version.key()).is_none());
             for version in fresh.filter(|version| version.key().kind.closes()) {
                 let own = version.resource().or(version.stand_in());
-                closed.extend(own.and_then(|own| close(version.key().clone(), own, message())).map(Arc::new));
+                closed.extend(own.and_then(|own| close(version.key(), own, message())).map(Arc::new));
             }
             let whole: BTreeSet<_> = content.objects.iter().map(Version::key).collect();
             for kind in Kind::ALL.into_iter().filter(|kind| kind.closes()) {
