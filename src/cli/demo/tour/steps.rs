@@ -187,7 +187,7 @@ impl Tour<'_> {
         near(&count, 50.0, 18.0)?;
         let rejected = self.admin("/config_dump").await?["configuration"]["rejected"].take();
         // The file itself is listed as well.
-        let is_kept = |entry: &serde_json::Value| {
+        let is_kept = |entry: &Value| {
             entry["object"] == "VirtualService ecommerce/product-service-rollout" && entry["keptOld"] == true
         };
         if !rejected.as_array().is_some_and(|all| all.iter().any(is_kept)) {
