@@ -2,7 +2,7 @@
 //!
 //! Each line is asked of the production engine ([`explain`](crate::explain)) under the old and the new configuration. A log holds no claims, few headers,
 //! and often no caller: a request whose outcome depends on such is told as unknown, never guessed. To know which those are, every question is asked
-//! twice: once with all conditions on what is not known holding where that lets a request pass, once where it does not ([`unknown`]). Where both answers
+//! twice: once with all conditions on what is not known holding where that lets a request pass, once where it does not (`unknown`). Where both answers
 //! agree, what is not known does not matter.
 
 mod difference;

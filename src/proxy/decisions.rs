@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// How decisions are told, as the Proxy says.
 #[derive(Debug)]
 pub struct Reporting {
-    /// Whether a refusal carries [`HEADER`].
+    /// Whether a refusal carries `x-sidegate-decision`.
     pub header: bool,
     /// One of so many requests that pass is remembered; 0: none.
     pub one_in: u32,

@@ -8,7 +8,7 @@
 //!   without a rule that holds, a request passes only if all policies say so.
 //! - Limits are about what is there: who must bring a token or a certificate is for rules to say. `session.age` without a token is longer than any.
 //! - A request that permissions cover needs one of them, whatever a rule says. Permissions only restrict; a rule allows by `request.permissions`.
-//! - A source (see [`memory`]) is new until a request of it was allowed: trying again does not make it known.
+//! - A source (see `memory`) is new until a request of it was allowed: trying again does not make it known.
 //! - A connection that is no HTTP is judged by what speaks of connections; a policy with permissions for some requests refuses it.
 
 mod answer;
